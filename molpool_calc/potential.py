@@ -1,0 +1,163 @@
+"""A potential is a network and its heads; its specification is plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from molpool_calc.elements import symbol
+from molpool_calc.heads import HEADS
+from molpool_calc.interfaces import AtomsBatch, Edges, NeighborList, Prediction
+from molpool_calc.networks import NETWORKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotentialSpec:
+    """Everything about a potential but its weights, as ``potential.json`` holds it.
+
+    Attributes:
+        name: what users call it, e.g. ``"painn-ethanol"``.
+        elements: atomic numbers it was trained on.
+        network: ``kind`` and the constructor arguments of the network.
+        heads: constructor arguments of each head by the head's name.
+        level_of_theory: of the reference data.
+        description: one sentence.
+        license: of the weights.
+        total_charges: charges of the systems it was trained on, e.
+        training_data: file name, SHA-256 and size of the parts.
+        errors: measured errors on the test part, ``{property: {mae, rmse, unit}}``.
+        source: where imported weights come from; empty for our own.
+    """
+
+    name: str
+    elements: tuple[int, ...]
+    network: Mapping[str, Any]
+    heads: Mapping[str, Mapping[str, Any]]
+    level_of_theory: str = "not stated"
+    description: str = ""
+    license: str = "not stated"
+    total_charges: tuple[int, ...] = (0,)
+    training_data: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols of the elements."""
+        return [symbol(z) for z in self.elements]
+
+    @property
+    def pooling(self) -> str:
+        """Pooling of the energy, or of the first head that has one."""
+        poolings = [head["pooling"] for head in self.heads.values() if "pooling" in head]
+        return str(poolings[0]) if poolings else "sum"
+
+
+def edges_from_positions(batch: AtomsBatch, neighbors: NeighborList) -> Edges:
+    """Return pair vectors from center to neighbor and their lengths, differentiable."""
+    positions, center, neighbor = batch.positions, neighbors.center, neighbors.neighbor
+    vectors = positions.index_select(0, neighbor) - positions.index_select(0, center)
+    if neighbors.shift is not None:
+        cells = batch.cell[batch.systems.index[center]]
+        shift = neighbors.shift.to(vectors.dtype)
+        vectors = vectors + torch.einsum("pi,pij->pj", shift, cells)
+    distances = torch.linalg.vector_norm(vectors, dim=1)
+    return Edges(
+        center=center, neighbor=neighbor, vectors=vectors, distances=distances
+    )
+
+
+class NeuralPotential(nn.Module):
+    """Network and heads: the map from a batch and its pairs to a prediction.
+
+    Args:
+        spec: plain data from which network and heads are built with random weights.
+
+    Raises:
+        ValueError: an unknown network or head, a wrong argument, or a head that needs
+            vector features on a network that has none.
+    """
+
+    def __init__(self, spec: PotentialSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        arguments = dict(spec.network)
+        kind = str(arguments.pop("kind", "missing"))
+        if kind not in NETWORKS:
+            raise ValueError(
+                f"network {kind!r} is unknown; choose one of {', '.join(NETWORKS)}"
+            )
+        self.network = _construct(NETWORKS[kind], arguments, f"network {kind}")
+        self.heads = nn.ModuleDict(
+            {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
+        )
+        self.species = frozenset(spec.elements)
+        self.cutoff = float(self.network.cutoff)
+
+    def _make_head(self, name: str, arguments: Mapping[str, Any]) -> nn.Module:
+        if name not in HEADS:
+            raise ValueError(f"head {name!r} is unknown; choose of {', '.join(HEADS)}")
+        complete = {"n_features": self.network.n_features, **arguments}
+        if "reference_energies" in complete:
+            table = complete["reference_energies"]
+            complete["reference_energies"] = {int(z): e for z, e in table.items()}
+        head = _construct(HEADS[name], complete, f"head {name}")
+        if head.needs_vectors and not self.network.has_vectors:
+            raise ValueError(
+                f"head {name} needs vector features, which {self.spec.network['kind']} "
+                "does not have; take painn, or use_vectors = false for a dipole head"
+            )
+        return head
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """Properties available without differentiation."""
+        return frozenset().union(*(head.properties for head in self.heads.values()))
+
+    @property
+    def extensive(self) -> bool:
+        """Whether the energies of two systems far apart add up."""
+        head = self.heads["energy"] if "energy" in self.heads else None
+        return head is None or bool(head.pooling.extensive)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device
+
+    def forward(
+        self,
+        batch: AtomsBatch,
+        neighbors: NeighborList,
+        properties: frozenset[str],
+    ) -> Prediction:
+        """Return the wanted of the heads' properties (see ``interfaces.Potential``)."""
+        edges = edges_from_positions(batch, neighbors)
+        features = self.network(batch.atomic_numbers, edges)
+        prediction = Prediction()
+        for head in self.heads.values():
+            if head.properties & properties:
+                prediction = head(features, batch, prediction)
+        return prediction
+
+
+def _construct(kind: type[Any], arguments: Mapping[str, Any], what: str) -> Any:
+    """Return ``kind(**arguments)``; a wrong argument is a ``ValueError`` naming it."""
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}: {error}; see the class {kind.__name__}") from error
+
+
+def count_parameters(potential: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in potential.parameters())
+
+

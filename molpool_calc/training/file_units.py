@@ -1,0 +1,75 @@
+"""Units of a data file, as its recipe states them, and their factors."""
+
+from dataclasses import dataclass
+
+from molpool_calc.units import BOHR, COULOMB, DEBYE, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "kcal/mol": KCAL_PER_MOL,
+    "kJ/mol": KJ_PER_MOL,
+    "Hartree": HARTREE,
+}
+LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
+FORCE_UNITS = {
+    f"{energy}/{length}": energy_factor / length_factor
+    for energy, energy_factor in ENERGY_UNITS.items()
+    for length, length_factor in LENGTH_UNITS.items()
+}
+DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": DEBYE, "a.u.": BOHR}
+POLARIZABILITY_UNITS = {
+    "e^2*Angstrom^2/eV": 1.0,
+    "Angstrom^3": 1.0 / COULOMB,
+    "a.u.": BOHR**2 / HARTREE,
+}
+ALLOWED = {
+    "energy": ENERGY_UNITS,
+    "length": LENGTH_UNITS,
+    "forces": FORCE_UNITS,
+    "dipole": DIPOLE_UNITS,
+    "polarizability": POLARIZABILITY_UNITS,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Units:
+    """Units of the quantities in a data file; what has no stated unit is not read.
+
+    Attributes:
+        length: ``Angstrom`` or ``Bohr``, of positions and cells.
+        energy: ``eV``, ``kcal/mol``, ``kJ/mol`` or ``Hartree``.
+        forces: an energy unit ``/`` a length unit; by default those two units above.
+        dipole: ``e*Angstrom``, ``Debye`` or ``a.u.`` (e·Bohr).
+        polarizability: ``e^2*Angstrom^2/eV``, ``Angstrom^3`` (the polarizability
+            volume) or ``a.u.`` (e²Bohr²/Hartree).
+
+    Raises:
+        ValueError: a unit is none of these.
+    """
+
+    length: str
+    energy: str | None = None
+    forces: str | None = None
+    dipole: str | None = None
+    polarizability: str | None = None
+
+    def __post_init__(self) -> None:
+        for quantity, factors in ALLOWED.items():
+            unit = getattr(self, quantity)
+            if unit is not None and unit not in factors:
+                raise ValueError(
+                    f"units.{quantity} = {unit!r} is not known; write one of "
+                    + ", ".join(repr(name) for name in factors)
+                )
+
+    def factor(self, quantity: str) -> float | None:
+        """Return internal units per file unit; ``None`` where no unit is stated.
+
+        Args:
+            quantity: ``length``, ``energy``, ``forces``, ``dipole`` or
+                ``polarizability``.
+        """
+        unit = getattr(self, quantity)
+        if quantity == "forces" and unit is None and self.energy is not None:
+            unit = f"{self.energy}/{self.length}"
+        return None if unit is None else ALLOWED[quantity][unit]
