@@ -8,6 +8,7 @@ single backward pass gives many rows.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -50,7 +51,8 @@ def evaluate(
     wanted = DIFFERENTIATED & properties
     if not wanted:
         with torch.set_grad_enabled(create_graph):
-            return potential(batch, neighbors, properties)
+            prediction = potential(batch, neighbors, properties)
+            return prediction if create_graph else detach(prediction)
     with torch.enable_grad():
         return _differentiate(
             potential, batch, neighbors, properties, wanted, create_graph
@@ -115,7 +117,7 @@ def _stress(
 
 def detach(prediction: Prediction) -> Prediction:
     """Return the prediction without its graph."""
-    fields: dict[str, Tensor] = {}
+    fields: dict[str, Any] = {}
     for name in Prediction.__dataclass_fields__:
         value = getattr(prediction, name)
         if isinstance(value, Tensor):
@@ -150,7 +152,7 @@ def hessian(
             properties=frozenset({"forces"}),
             create_graph=True,
         )
-        assert prediction.forces is not None  # noqa: S101 - asked for above
+        assert prediction.forces is not None  # asked for above
         return -prediction.forces.reshape(copies.systems.n_segments, -1)
 
     n = batch.positions.shape[0]

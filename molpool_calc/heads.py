@@ -59,7 +59,7 @@ class ElementTable(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "ElementTable":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.values = self.values.to(fn(self.values).device)
         return self
 

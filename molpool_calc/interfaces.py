@@ -133,13 +133,18 @@ class Potential(Protocol):
 
     cutoff: float
     species: frozenset[int]
-    properties: frozenset[str]
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """Names of the properties available."""
+        ...
 
     def __call__(
         self,
         batch: AtomsBatch,
         neighbors: NeighborList,
         properties: frozenset[str],
+        /,
     ) -> Prediction:
         """Return the wanted properties, differentiable in positions and cell."""
         ...

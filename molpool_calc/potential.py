@@ -51,8 +51,8 @@ class PotentialSpec:
     @property
     def pooling(self) -> str:
         """Pooling of the energy, or of the first head that has one."""
-        poolings = [head["pooling"] for head in self.heads.values() if "pooling" in head]
-        return str(poolings[0]) if poolings else "sum"
+        named = [str(head.get("pooling", "")) for head in self.heads.values()]
+        return next((name for name in named if name), "sum")
 
 
 def edges_from_positions(batch: AtomsBatch, neighbors: NeighborList) -> Edges:
@@ -64,9 +64,7 @@ def edges_from_positions(batch: AtomsBatch, neighbors: NeighborList) -> Edges:
         shift = neighbors.shift.to(vectors.dtype)
         vectors = vectors + torch.einsum("pi,pij->pj", shift, cells)
     distances = torch.linalg.vector_norm(vectors, dim=1)
-    return Edges(
-        center=center, neighbor=neighbor, vectors=vectors, distances=distances
-    )
+    return Edges(center=center, neighbor=neighbor, vectors=vectors, distances=distances)
 
 
 class NeuralPotential(nn.Module):
@@ -74,6 +72,9 @@ class NeuralPotential(nn.Module):
 
     Args:
         spec: plain data from which network and heads are built with random weights.
+
+    Attributes:
+        extensive: whether the energies of two systems far apart add up.
 
     Raises:
         ValueError: an unknown network or head, a wrong argument, or a head that needs
@@ -90,13 +91,15 @@ class NeuralPotential(nn.Module):
                 f"network {kind!r} is unknown; choose one of {', '.join(NETWORKS)}"
             )
         self.network = _construct(NETWORKS[kind], arguments, f"network {kind}")
-        self.heads = nn.ModuleDict(
-            {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
-        )
+        heads = {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
+        self.heads = nn.ModuleDict(heads)
+        self._head_properties = {name: head.properties for name, head in heads.items()}
+        energy = heads.get("energy")
+        self.extensive = energy is None or bool(energy.pooling.extensive)
         self.species = frozenset(spec.elements)
         self.cutoff = float(self.network.cutoff)
 
-    def _make_head(self, name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    def _make_head(self, name: str, arguments: Mapping[str, Any]) -> Any:
         if name not in HEADS:
             raise ValueError(f"head {name!r} is unknown; choose of {', '.join(HEADS)}")
         complete = {"n_features": self.network.n_features, **arguments}
@@ -114,13 +117,7 @@ class NeuralPotential(nn.Module):
     @property
     def properties(self) -> frozenset[str]:
         """Properties available without differentiation."""
-        return frozenset().union(*(head.properties for head in self.heads.values()))
-
-    @property
-    def extensive(self) -> bool:
-        """Whether the energies of two systems far apart add up."""
-        head = self.heads["energy"] if "energy" in self.heads else None
-        return head is None or bool(head.pooling.extensive)
+        return frozenset().union(*self._head_properties.values())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -142,8 +139,8 @@ class NeuralPotential(nn.Module):
         edges = edges_from_positions(batch, neighbors)
         features = self.network(batch.atomic_numbers, edges)
         prediction = Prediction()
-        for head in self.heads.values():
-            if head.properties & properties:
+        for name, head in self.heads.items():
+            if self._head_properties[name] & properties:
                 prediction = head(features, batch, prediction)
         return prediction
 
@@ -159,5 +156,3 @@ def _construct(kind: type[Any], arguments: Mapping[str, Any], what: str) -> Any:
 def count_parameters(potential: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in potential.parameters())
-
-

@@ -22,8 +22,8 @@ def segments_from_sizes(sizes: list[int], device: torch.device) -> Segments:
 
 
 def segment_sum(
-    values: Float[Tensor, "items *rest"], index: Int[Tensor, " items"], n: int
-) -> Float[Tensor, "n *rest"]:
+    values: Float[Tensor, "items ..."], index: Int[Tensor, " items"], n: int
+) -> Float[Tensor, "segments ..."]:
     """Return the sum of ``values`` over the items of each of ``n`` segments."""
     return values.new_zeros((n, *values.shape[1:])).index_add(0, index, values)
 

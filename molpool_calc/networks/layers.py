@@ -38,7 +38,8 @@ def choose(table: dict[str, T], name: str, what: str) -> T:
         ValueError: ``name`` is not in the table; the message lists what is.
     """
     if name not in table:
-        raise ValueError(f"{what} {name!r} is unknown; choose one of {', '.join(table)}")
+        known = ", ".join(table)
+        raise ValueError(f"{what} {name!r} is unknown; choose one of {known}")
     return table[name]
 
 
@@ -176,7 +177,9 @@ class RadialFilterInput(nn.Module):
 
 
 def enveloped_linear(
-    layer: nn.Linear, radial: Float[Tensor, "pairs rbf_plus_one"]
+    layer: nn.Module, radial: Float[Tensor, "pairs rbf_plus_one"]
 ) -> Float[Tensor, "pairs n_out"]:
     """Return fc·(W φ + b) for the output of ``RadialFilterInput``."""
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"a filter must be nn.Linear, not {type(layer).__name__}")
     return radial @ torch.cat((layer.weight, layer.bias[:, None]), dim=1).T

@@ -105,7 +105,7 @@ class PaiNN(nn.Module):
 
     has_vectors = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the hyper-parameters of the paper
         self,
         *,
         n_features: int = 128,

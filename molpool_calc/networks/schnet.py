@@ -100,5 +100,3 @@ class SchNet(nn.Module):
         for interaction in self.interactions:
             scalars = scalars + interaction(scalars, edges, basis, envelope)
         return AtomFeatures(scalars=scalars, vectors=None)
-
-

@@ -57,7 +57,10 @@ class Progress:
         self.best_epoch, self.stale = self.epoch, 0
 
 
-SCALARS = ("best_loss", "best_epoch", "epoch", "step", "rate_factor", "stale", "seconds")
+SCALARS = (
+    *("best_loss", "best_epoch", "epoch", "step"),
+    *("rate_factor", "stale", "seconds"),
+)
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from molpool_calc.training.dataset import (
     sum_reference_energies,
 )
 from molpool_calc.training.file_units import Units
-from molpool_calc.training.readers import Arrays, read_arrays
+from molpool_calc.training.named_arrays import Arrays
+from molpool_calc.training.readers import read_arrays
 
 __all__ = [
     "Dataset",
@@ -94,9 +95,7 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
     )
 
 
-def _demand_finite(
-    values: Shaped[np.ndarray, "rows *rest"], name: str, path: Path
-) -> None:
+def _demand_finite(values: Shaped[np.ndarray, "..."], name: str, path: Path) -> None:
     wrong = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if wrong.any():
         raise ValueError(

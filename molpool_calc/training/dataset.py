@@ -1,7 +1,7 @@
 """Labelled frames in internal units, and what can be said of them before training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -40,6 +40,10 @@ class Dataset:
         """Number of atoms of each frame."""
         return np.diff(self.offsets)
 
+    def atoms_of(self, frame: int) -> slice:
+        """Return where the atoms of a frame stand."""
+        return slice(int(self.offsets[frame]), int(self.offsets[frame + 1]))
+
     def select(self, indices: Int[np.ndarray, " chosen"]) -> "Dataset":
         """Return the chosen frames, in the order given.
 
@@ -52,27 +56,22 @@ class Dataset:
         offsets = np.concatenate(([0], np.cumsum(sizes)))
         shift = self.offsets[indices] - offsets[:-1]
         atoms = np.arange(offsets[-1]) + np.repeat(shift, sizes)
-        return replace(
-            self,
+        return Dataset(
             offsets=offsets,
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
+            cells=self.cells[indices],
+            pbc=self.pbc[indices],
+            charges=self.charges[indices],
+            energy=None if self.energy is None else self.energy[indices],
             forces=None if self.forces is None else self.forces[atoms],
-            **{name: _rows(getattr(self, name), indices) for name in _PER_FRAME},
+            dipole=None if self.dipole is None else self.dipole[indices],
+            polarizability=(
+                None if self.polarizability is None else self.polarizability[indices]
+            ),
+            split=None if self.split is None else self.split[indices],
+            sha256=self.sha256,
         )
-
-
-_PER_FRAME = (
-    *("cells", "pbc", "charges"),
-    *("energy", "dipole", "polarizability", "split"),
-)
-
-
-def _rows(
-    values: Shaped[np.ndarray, "frames *rest"] | None,
-    indices: Int[np.ndarray, " chosen"],
-) -> Shaped[np.ndarray, "chosen *rest"] | None:
-    return None if values is None else values[indices]
 
 
 def count_elements(

@@ -6,29 +6,24 @@ The arrays of all frames stand one after another: ``sizes`` (atoms per frame),
 ever executed: arrays of Python objects are refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ase.db
+import ase.io
+import h5py
 import numpy as np
+from ase import Atoms
 
-Arrays = dict[str, np.ndarray]
+from molpool_calc.training.named_arrays import (
+    NAMES,
+    Arrays,
+    find_key,
+    frames_of_arrays,
+)
 
-NAMES = {
-    "numbers": ("numbers", "Z", "z", "nuclear_charges", "atomic_numbers", "atNUM"),
-    "positions": ("positions", "R", "coords", "coord", "coordinates", "atXYZ"),
-    "offsets": ("offsets",),
-    "energy": ("energy", "E", "energies", "REF_energy"),
-    "forces": ("forces", "F", "REF_forces", "totFOR"),
-    "dipole": ("dipole", "D", "dipoles", "mu", "REF_dipole", "vDIP"),
-    "polarizability": ("polarizability", "alpha", "REF_polarizability"),
-    "charge": ("charge", "total_charge"),
-    "cell": ("cell", "cells"),
-    "pbc": ("pbc",),
-    "split": ("split",),
-}
-"""Names under which each quantity is recognised, those of MD17, rMD17, PhysNet,
-QM7-X, AIMNet and MACE among them."""
+Reader = Callable[[Path, Mapping[str, str]], Iterator[Arrays]]
 
 
 def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) -> Arrays:
@@ -36,7 +31,7 @@ def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) ->
 
     Raises:
         ValueError: ``keys`` name what is not there or no quantity at all, positions
-            or elements are not found, or a shape is wrong.
+            or elements are not found, a shape is wrong, or the format is not known.
     """
     unknown = sorted(set(keys) - set(NAMES))
     if unknown:
@@ -44,21 +39,15 @@ def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) ->
             f"keys name the unknown quantity {unknown[0]!r}; "
             f"the quantities are {', '.join(NAMES)}"
         )
-    blocks = list(_blocks(path, keys, file_format))
+    kind = file_format or path.suffix.lstrip(".").lower()
+    reader = _OWN_READERS.get(kind)
+    frames = (
+        _read_ase(path, keys, file_format) if reader is None else reader(path, keys)
+    )
+    blocks = list(frames)
     if not blocks:
         raise ValueError(f"{path.name} holds no frames; give a file with some")
     return _joined(blocks, path)
-
-
-def _blocks(
-    path: Path, keys: Mapping[str, str], file_format: str | None
-) -> Iterator[Arrays]:
-    kind = file_format or path.suffix.lstrip(".").lower()
-    if kind == "npz":
-        with np.load(path, allow_pickle=False) as archive:
-            yield frames_of_arrays(archive, keys, path.name)
-    else:
-        raise NotImplementedError(kind)
 
 
 def _joined(blocks: list[Arrays], path: Path) -> Arrays:
@@ -66,131 +55,83 @@ def _joined(blocks: list[Arrays], path: Path) -> Arrays:
     names = set(blocks[0])
     for i, block in enumerate(blocks):
         if set(block) != names:
-            odd = sorted(names ^ set(block))
+            odd = sorted(names ^ set(block))[0]
+            holder = f"frame or group {i}" if odd in block else "the first"
             raise ValueError(
-                f"{path.name}: block {i} and block 0 do not both hold {odd[0]}; "
-                "give every frame the same quantities"
+                f"{path.name}: only {holder} of frame or group {i} and the first "
+                f"holds {odd}; give every frame the same quantities"
             )
     return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
-def frames_of_arrays(
-    file: Mapping[str, Any], keys: Mapping[str, str], where: str
-) -> Arrays:
-    """Return the frames of one set of named arrays.
-
-    Positions (frames, N, 3) go with ``numbers`` (N,) for all frames or (frames, N)
-    with zeros as padding; positions (atoms, 3) go with ``offsets``, or are one frame.
-
-    Raises:
-        ValueError: something is missing, ambiguous or of a wrong shape.
-    """
-    found = {
-        quantity: key
-        for quantity in NAMES
-        if (key := find_key(quantity, set(file), keys, where)) is not None
-    }
-    for quantity in ("numbers", "positions"):
-        if quantity not in found:
-            raise ValueError(
-                f"{where} holds no array recognised as {quantity}; name it under keys, "
-                f"it holds {', '.join(sorted(file))}"
-            )
-    raw = {
-        quantity: _array(file, key, where, negate=key.startswith("-"))
-        for quantity, key in found.items()
-    }
-    return _ragged(raw, where)
+def _read_npz(path: Path, keys: Mapping[str, str]) -> Iterator[Arrays]:
+    with np.load(path, allow_pickle=False) as archive:
+        yield frames_of_arrays(archive, keys, path.name)
 
 
-def find_key(
-    quantity: str, available: set[str], keys: Mapping[str, str], where: str
-) -> str | None:
-    """Return the key of a quantity in a file, ``None`` where there is none.
-
-    Raises:
-        ValueError: the key asked for is absent, or several are recognised.
-    """
-    if quantity in keys:
-        key = keys[quantity]
-        if key.removeprefix("-") not in available:
-            raise ValueError(
-                f"{where} holds no {key!r}, which keys name as {quantity}; "
-                f"it holds {', '.join(sorted(available))}"
-            )
-        return key
-    candidates = [name for name in NAMES[quantity] if name in available]
-    if len(candidates) > 1:
-        raise ValueError(
-            f"{where} holds {' and '.join(candidates)}, which could both be "
-            f"{quantity}; name one under keys"
-        )
-    return candidates[0] if candidates else None
+def _read_hdf5(path: Path, keys: Mapping[str, str]) -> Iterator[Arrays]:
+    """Yield every group that holds positions: one of all frames, or one a molecule."""
+    with h5py.File(path, "r") as file:
+        yield from _groups(file, keys, path.name)
 
 
-def _array(
-    file: Mapping[str, Any], key: str, where: str, *, negate: bool
-) -> np.ndarray:
-    name = key.removeprefix("-")
-    try:
-        values = np.asarray(file[name])
-    except ValueError as error:  # NumPy's refusal to unpickle
-        raise ValueError(
-            f"{where}: {name!r} is an array of Python objects, which may run code and "
-            "is not read; save it as numbers"
-        ) from error
-    if values.dtype.kind == "S":
-        values = values.astype(str)
-    return -values if negate else values
-
-
-def _ragged(raw: Arrays, where: str) -> Arrays:
-    """Return the quantities of one block with atoms one after another."""
-    positions = raw["positions"]
-    if positions.ndim == 3:  # noqa: PLR2004 (frames, atoms, axes)
-        n_frames, width = positions.shape[:2]
-        numbers = np.broadcast_to(raw["numbers"], (n_frames, width))
-        present = numbers > 0
-        sizes = present.sum(axis=1)
-        per_atom = {"numbers": numbers[present], "positions": positions[present]}
-        if "forces" in raw:
-            per_atom["forces"] = raw["forces"][present]
-    else:
-        offsets = raw.get("offsets", np.array([0, len(positions)]))
-        sizes = np.diff(offsets)
-        n_frames = len(sizes)
-        per_atom = {
-            name: raw[name]
-            for name in ("numbers", "positions", "forces")
-            if name in raw
-        }
-    per_frame = {
-        name: _per_frame(raw[name], (n_frames, *shape), name, where)
-        for name, shape in PER_FRAME.items()
-        if name in raw
-    }
-    return {"sizes": sizes, **per_atom, **per_frame}
-
-
-PER_FRAME: dict[str, tuple[int, ...]] = {
-    "energy": (),
-    "dipole": (3,),
-    "polarizability": (3, 3),
-    "charge": (),
-    "cell": (3, 3),
-    "pbc": (3,),
-    "split": (),
-}
-
-
-def _per_frame(
-    values: np.ndarray, shape: tuple[int, ...], name: str, where: str
-) -> np.ndarray:
-    if values.size == np.prod(shape):
-        return values.reshape(shape)
-    if name in ("charge", "cell", "pbc") and values.shape == shape[1:]:
-        return np.broadcast_to(values, shape)
-    raise ValueError(
-        f"{where}: {name} has shape {values.shape}, but {shape} is needed; "
-        "name another array under keys"
+def _groups(group: Any, keys: Mapping[str, str], where: str) -> Iterator[Arrays]:
+    arrays = {k: v for k, v in group.items() if isinstance(v, h5py.Dataset)}
+    positions = keys.get("positions")
+    is_molecule = (
+        find_key("positions", set(arrays), {}, where) is not None
+        if positions is None
+        else positions in arrays
     )
+    if is_molecule:
+        yield frames_of_arrays(arrays, keys, where)
+        return
+    for name, child in group.items():
+        if isinstance(child, h5py.Group):
+            yield from _groups(child, keys, f"{where}/{name}")
+
+
+def _read_database(path: Path, keys: Mapping[str, str]) -> Iterator[Arrays]:
+    """Yield the rows of an ASE database; ``data`` and key-value pairs count too."""
+    with ase.db.connect(path) as database:
+        for row in database.select():
+            extra = {**row.key_value_pairs, **row.data}
+            where = f"{path.name}, row {row.id}"
+            yield _frame_of_atoms(row.toatoms(), extra, keys, where)
+
+
+def _read_ase(
+    path: Path, keys: Mapping[str, str], file_format: str | None
+) -> Iterator[Arrays]:
+    try:
+        frames = ase.io.read(path, index=":", format=file_format)
+    except (ase.io.formats.UnknownFileTypeError, StopIteration) as error:
+        raise ValueError(
+            f"{path.name} is of no format that is known; name one under format: npz, "
+            "hdf5, db or one of ASE's, such as extxyz"
+        ) from error
+    for i, atoms in enumerate(frames):
+        yield _frame_of_atoms(atoms, {}, keys, f"{path.name}, frame {i}")
+
+
+def _frame_of_atoms(
+    atoms: Atoms, extra: Mapping[str, Any], keys: Mapping[str, str], where: str
+) -> Arrays:
+    """Return one frame; results of a calculator go before info and arrays."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    named = {
+        **atoms.info,
+        **extra,
+        **atoms.arrays,
+        **{name: value for name, value in results.items() if value is not None},
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+    }
+    return frames_of_arrays(named, keys, where)
+
+
+_OWN_READERS: Mapping[str, Reader] = {
+    "npz": _read_npz,
+    **dict.fromkeys(("h5", "hdf5", "hdf"), _read_hdf5),
+    **dict.fromkeys(("db", "json"), _read_database),
+}

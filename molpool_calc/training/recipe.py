@@ -117,7 +117,7 @@ class DataSection:
 
     @property
     def reference_energies_ev(self) -> dict[int, float] | None:
-        """The reference energies in eV by atomic number, ``None`` to have them fitted."""
+        """The reference energies in eV by atomic number; ``None``: fit them."""
         if self.reference_energies is None or self.units.energy is None:
             return None
         unit = ALLOWED["energy"][self.units.energy]

@@ -91,7 +91,7 @@ class Trainer:
         folder: Path,
         *,
         base: Path,
-        report: Callable[[Mapping[str, float]], None] = lambda row: None,
+        report: Callable[[Mapping[str, float]], None] = lambda _row: None,
     ) -> None:
         self.recipe, self.folder, self.report = recipe, folder, report
         options = recipe.training
@@ -185,7 +185,9 @@ class Trainer:
             n_steps = math.ceil(len(shuffled) / options.batch_size)
             self._validate(total / n_steps)
         state.seconds += time.monotonic() - start
-        write_checkpoint(self.folder, self.recipe, self.optimizer, self.potential, state)
+        write_checkpoint(
+            self.folder, self.recipe, self.optimizer, self.potential, state
+        )
 
     def _step(self, indices: Int[np.ndarray, " n"]) -> float:
         state, options = self.progress, self.recipe.training
@@ -249,8 +251,9 @@ class Trainer:
         else:
             state.stale += 1
             if state.stale > options.plateau_patience:
-                state.stale, state.rate_factor = 0, (
-                    state.rate_factor * options.plateau_factor
+                state.stale, state.rate_factor = (
+                    0,
+                    (state.rate_factor * options.plateau_factor),
                 )
         write_curve(self.folder / "learning_curve.csv", state.history)
         self.report(row)

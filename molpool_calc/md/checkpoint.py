@@ -1,0 +1,69 @@
+"""The state of a run on disk, written atomically, arrays only."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molpool_calc.md.records import write_atomically
+from molpool_calc.md.state import MDState, Response
+
+CHECKPOINT = "checkpoint.npz"
+
+
+def save_checkpoint(path: Path, state: MDState) -> None:
+    """Write the state to disk, exactly; a kill leaves the old or the new one."""
+    response = state.response
+    tensors = {
+        "positions": state.positions,
+        "momenta": state.momenta,
+        "heat": state.heat,
+        "energy": response.energy,
+        "forces": response.forces,
+        "generator_state": state.generator_state,
+    }
+    if response.dipole is not None:
+        tensors["dipole"] = response.dipole
+    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, step=np.int64(state.step), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> MDState:
+    """Return the state that was saved, on the given device.
+
+    The state of the random generator stays where `torch.Generator` wants it.
+
+    Raises:
+        ValueError: If the file is damaged or not a checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        tensors = {name: torch.from_numpy(arrays.pop(name)) for name in list(arrays)}
+        return _state(tensors, device)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as e:
+        raise ValueError(
+            f"{path} is damaged or not a checkpoint of molecular dynamics ({e}); "
+            "start the run again in another folder"
+        ) from e
+
+
+def _state(tensors: dict[str, Tensor], device: torch.device) -> MDState:
+    dipole = tensors.get("dipole")
+    return MDState(
+        positions=tensors["positions"].to(device),
+        momenta=tensors["momenta"].to(device),
+        response=Response(
+            energy=tensors["energy"].to(device),
+            forces=tensors["forces"].to(device),
+            dipole=None if dipole is None else dipole.to(device),
+        ),
+        heat=tensors["heat"].to(device),
+        step=int(tensors["step"]),
+        generator_state=tensors["generator_state"],
+    )

@@ -1,0 +1,161 @@
+"""The file ``run.json`` of a run: what was asked for, and how it ended.
+
+Its keys: ``format``; ``status`` (``running`` also stands for killed); ``reason``;
+``n_steps``; ``steps_done``; ``inputs`` and everything else that the caller gave;
+``dynamics``, what the run itself knows; and, once it has ended,
+``drift_mev_per_atom_per_ps`` and ``mean_temperature`` for each replica and
+``seconds``. A run may be resumed with the same ``inputs`` and ``dynamics`` only.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from molpool_calc.md.checkpoint import CHECKPOINT
+from molpool_calc.md.integrators import Integrator
+from molpool_calc.md.records import FRAMES, STEPS, write_atomically
+from molpool_calc.md.state import MDState, MDSystem
+
+MANIFEST = "run.json"
+TRAJECTORY = "trajectory.h5"
+FORMAT = 1
+
+Manifest = dict[str, Any]
+
+
+def check_output(folder: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to overwrite a folder, or make room in it if ``force`` says so.
+
+    Args:
+        folder: Where a run is to be written.
+        resume: A run must be there, and will go on.
+        force: Remove the files of a run that is there; other files stay.
+
+    Raises:
+        ValueError: If the folder is in use without ``resume`` or ``force``, if there
+            is nothing to resume, or if both are asked for.
+    """
+    if resume and force:
+        raise ValueError(
+            "both resume and force were given, but a run either goes on or is "
+            "replaced; choose one"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, but a run needs a folder; choose another")
+    holds_run = (folder / MANIFEST).exists()
+    if resume and not holds_run:
+        raise ValueError(
+            f"{folder} holds no run to resume (no {MANIFEST}); give the folder of a "
+            "run, or start one without resume"
+        )
+    if force and holds_run:
+        _remove_run(folder)
+    elif not resume and folder.exists() and any(folder.iterdir()):
+        content = "a run" if holds_run else "other files"
+        raise ValueError(
+            f"{folder} already holds {content}; choose an empty or new folder, or "
+            "for a run, continue it with resume or replace it with force"
+        )
+
+
+def describe_run(
+    system: MDSystem,
+    state: MDState,
+    integrator: Integrator,
+    *,
+    every: int,
+    n_steps: int,
+    header: Mapping[str, Any],
+) -> Manifest:
+    """Return the manifest of a run that begins, in values that JSON returns alike.
+
+    Raises:
+        ValueError: If ``header`` has no ``inputs``, or if the systems are not
+            replicas of one system.
+    """
+    if not isinstance(header.get("inputs"), Mapping):
+        raise ValueError(
+            f"the header has the keys {sorted(header)}, but needs a mapping 'inputs' "
+            "with all that must stay the same when the run is resumed"
+        )
+    n_replicas, n_atoms = system.systems.n_segments, system.systems.max_size
+    numbers, masses = system.atomic_numbers.tolist(), system.masses.tolist()
+    first = (numbers[:n_atoms] * n_replicas, masses[:n_atoms] * n_replicas)
+    if (numbers, masses) != first:
+        raise ValueError(
+            f"{n_replicas} systems of up to {n_atoms} atoms were given, but a run "
+            "takes replicas of one system; run different systems one by one"
+        )
+    has_dipole = state.response.dipole is not None
+    dynamics = {
+        **integrator.describe(),
+        "every": every,
+        "n_replicas": n_replicas,
+        "observables": ["energy", "kinetic", "heat"] + ["dipole"] * has_dipole,
+        "atomic_numbers": numbers[:n_atoms],
+        "masses": masses[:n_atoms],
+        "degrees_of_freedom": system.degrees_of_freedom.tolist(),
+        "cell": None if system.cell is None else system.cell.tolist(),
+        "pbc": None if system.pbc is None else system.pbc.tolist(),
+    }
+    begun = {"format": FORMAT, "status": "running", "reason": None, "steps_done": 0}
+    manifest = {**header, **begun, "n_steps": n_steps, "dynamics": dynamics}
+    copy: Manifest = json.loads(json.dumps(manifest, allow_nan=False))
+    return copy
+
+
+def require_same_inputs(folder: Path, old: Manifest, new: Manifest) -> None:
+    """Raise ValueError naming the first input in which two manifests differ.
+
+    The number of steps, ``n_steps``, may differ.
+    """
+    for group in ("inputs", "dynamics"):
+        before, now = old[group], new[group]
+        for key in sorted((before.keys() | now.keys()) - {"n_steps"}):
+            was, given = before.get(key, "absent"), now.get(key, "absent")
+            if was != given:
+                raise ValueError(
+                    f"the run in {folder} cannot be resumed with another {key}: it "
+                    f"was {was!r} and is now {given!r}; give the same inputs, or "
+                    "start a new run in another folder"
+                )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of the run in a folder.
+
+    Raises:
+        ValueError: If the folder holds no run, or one of another format.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} holds no run (no {MANIFEST}); give the folder that a run of "
+            "molecular dynamics wrote"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has the format {found!r}, but this version reads {FORMAT}; read "
+            "the run with the version that wrote it"
+        )
+    checked: Manifest = manifest
+    return checked
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / MANIFEST, (text + "\n").encode())
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove the files of a run, the manifest last: until then it is still a run."""
+    for name in (CHECKPOINT, TRAJECTORY, STEPS, FRAMES, MANIFEST):
+        (folder / (name + ".tmp")).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Append-only streams of checked records: what a killed run leaves behind.
+
+Two streams grow in the folder of a run, ``steps.bin`` with a record for every step
+and ``frames.bin`` with one for every frame. All records of a stream have the same
+size and end in the CRC-32 of what stands before it, so a torn or damaged tail is
+recognised and cut, and record n begins at n times the size. Numbers are
+little-endian. Positions are float64, since energies must be recomputable from them;
+velocities are float32 in Å/fs, since spectra need no more than 7 digits and restarts
+use the checkpoint.
+"""
+
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Shaped
+
+STEPS = "steps.bin"
+FRAMES = "frames.bin"
+
+Records = Shaped[np.ndarray[Any, np.dtype[np.void]], " records"]
+
+
+class Observable(NamedTuple):
+    """A quantity of each replica at every step: shape, name in HDF5, unit."""
+
+    shape: tuple[int, ...]
+    h5_name: str
+    unit: str
+
+
+OBSERVABLES = {
+    "energy": Observable((), "potential_energy", "eV"),
+    "kinetic": Observable((), "kinetic_energy", "eV"),
+    "heat": Observable((), "heat", "eV"),
+    "dipole": Observable((3,), "dipole", "e Angstrom"),
+}
+"""The columns that step records may have."""
+
+
+def step_layout(n_replicas: int, observables: list[str]) -> np.dtype[np.void]:
+    """Return the layout of a step record with the named observables, in that order."""
+    columns = [
+        (name, "<f8", (n_replicas, *OBSERVABLES[name].shape)) for name in observables
+    ]
+    return np.dtype([("step", "<i8"), *columns, ("crc32", "<u4")])
+
+
+def frame_layout(n_replicas: int, n_atoms: int) -> np.dtype[np.void]:
+    """Return the layout of a frame record; ``n_atoms`` counts one replica."""
+    shape = (n_replicas, n_atoms, 3)
+    return np.dtype(
+        [
+            ("step", "<i8"),
+            ("position", "<f8", shape),
+            ("velocity", "<f4", shape),
+            ("crc32", "<u4"),
+        ]
+    )
+
+
+class RecordWriter:
+    """Appends records to a stream; each is handed to the system before the next."""
+
+    def __init__(self, path: Path, layout: np.dtype[np.void], n_kept: int) -> None:
+        """Open the stream, keeping its first ``n_kept`` records."""
+        self._size = layout.itemsize
+        self._file = path.open("ab")
+        self._file.truncate(n_kept * self._size)
+
+    def append(self, step: int, *values: bytes) -> None:
+        """Append a record made of the step and the bytes of the columns."""
+        payload = b"".join((step.to_bytes(8, "little", signed=True), *values))
+        self._file.write(payload + zlib.crc32(payload).to_bytes(4, "little"))
+        self._file.flush()
+
+    def sync(self, n_kept: int) -> None:
+        """Cut to the first ``n_kept`` records and wait until they are on the disk."""
+        self._file.flush()
+        self._file.truncate(n_kept * self._size)
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def read_records(path: Path, layout: np.dtype[np.void]) -> Records:
+    """Return the good records of a stream, up to the first torn or damaged one."""
+    size = layout.itemsize
+    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0)
+    n_records = len(content) // size
+    rows = content[: n_records * size].astype(np.uint8, copy=False)
+    records = rows.view(layout)
+    payloads = rows.reshape(n_records, size)[:, :-4]
+    n_good = next(
+        (
+            number
+            for number, payload in enumerate(payloads)
+            if zlib.crc32(payload) != records["crc32"][number]
+        ),
+        n_records,
+    )
+    return records[:n_good]
+
+
+def write_records(path: Path, records: Records) -> None:
+    """Write a stream anew: the same bytes as appending its records one by one."""
+    chunks = []
+    for record in records:
+        payload = record.tobytes()[:-4]
+        chunks.append(payload + zlib.crc32(payload).to_bytes(4, "little"))
+    write_atomically(path, b"".join(chunks))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is afterwards either complete, on the disk, or as before."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+    replace_durably(temporary, path)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Move a complete temporary file to its place and wait for the disk."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,14 @@
+"""Which atoms lie within the cutoff of which: exact lists, sorted canonically."""
+
+from molpool_calc.neighbors.backends import Backend
+from molpool_calc.neighbors.pairs import complete_pairs
+from molpool_calc.neighbors.search import neighbor_list
+from molpool_calc.neighbors.verlet import VerletList, VerletLists
+
+__all__ = [
+    "Backend",
+    "VerletList",
+    "VerletLists",
+    "complete_pairs",
+    "neighbor_list",
+]

@@ -1,0 +1,241 @@
+"""Neighbor lists that are re-used while they are provably complete (Verlet 1967)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from molpool_calc.interfaces import AtomsBatch, NeighborList
+from molpool_calc.neighbors.backends import Backend
+from molpool_calc.neighbors.pairs import complete_pairs, pairs_within, shift_offsets
+from molpool_calc.neighbors.search import (
+    ROUNDING,
+    in_double_precision,
+    in_dtype,
+    neighbor_list,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class _Built:
+    """A list with skin and the geometry it was made for.
+
+    ``complete``: ``pairs`` are all pairs of small molecules, right for ever.
+    """
+
+    geometry: AtomsBatch
+    pairs: NeighborList
+    offsets: Float[Tensor, "pairs 3"] | None
+    periodic: bool
+    complete: bool
+
+
+class VerletList:
+    r"""A neighbor list along a trajectory, searched anew only when it must be.
+
+    The search includes pairs up to cutoff + skin. Let R⁰ and C⁰ be positions and cell
+    (rows) at that time, R and C those of now. Any 3×3 matrix F with C⁰F = C is a
+    deformation of the lattice; here F = 1 + C⁰⁺(C - C⁰), with zero rows of C where the
+    system is not periodic, so that F is 1 for molecules and for an unchanged cell. With
+    the motion u_i = R_i - R⁰_i F of each atom on top of it, a pair vector
+    v = R_j - R_i + S C was v⁰ = R⁰_j - R⁰_i + S C⁰, and
+
+        v = v⁰ F + u_j - u_i,   |v| ≥ σ |v⁰| - |u_i| - |u_j|,
+
+    σ being the smallest singular value of F. A pair that was not found has
+    |v⁰| ≥ cutoff + skin, so no pair is missing while every atom satisfies
+
+        2 |u_i| ≤ σ (cutoff + skin) - cutoff,
+
+    the half-skin criterion |u_i| ≤ skin/2 if the cell is unchanged. The two sides
+    must differ by 1e-6 Å, far more than rounding. ``update`` then cuts the kept list
+    at the cutoff, and so returns bit for bit what ``neighbor_list`` returns, whatever
+    happened before.
+
+    Batches of molecules with at most ``n_complete`` atoms each get ``complete_pairs``
+    instead: no search, no cut, and positions are not even read (not finite ones pass).
+
+    Args:
+        cutoff: In Å.
+        skin: In Å; 0 searches every time.
+        backend: As in ``neighbor_list``.
+        n_complete: Largest molecule with a complete list.
+
+    Attributes:
+        n_updates: How often a list was asked for.
+        n_builds: How often it was made anew.
+    """
+
+    def __init__(
+        self,
+        cutoff: float,
+        skin: float,
+        backend: Backend = "vesin",
+        *,
+        n_complete: int = 12,
+    ) -> None:
+        if not skin >= 0:
+            raise ValueError(f"the skin is {skin!r}, but must be 0 or more Å")
+        self.cutoff = cutoff
+        self.skin = skin
+        self.backend: Backend = backend
+        self.n_complete = n_complete
+        self.n_updates = 0
+        self.n_builds = 0
+        self._built: _Built | None = None
+
+    @property
+    def n_pairs_kept(self) -> int:
+        """The length of the list that is kept, pairs in the skin included."""
+        return 0 if self._built is None else len(self._built.pairs.center)
+
+    def update(self, batch: AtomsBatch) -> NeighborList:
+        """Return the neighbor list of a batch, from the kept list if that covers it.
+
+        Raises:
+            ValueError: as ``neighbor_list``, if a search is needed.
+        """
+        found = self.reuse(batch)
+        if found is not None:
+            return found
+        self.n_updates += 1
+        self.n_builds += 1
+        self._built = built = self._build(batch)
+        return self._cut(built, in_double_precision(batch), batch.positions.dtype)
+
+    def reuse(self, batch: AtomsBatch) -> NeighborList | None:
+        """Return the neighbor list of a batch if the kept list covers it."""
+        built = self._built
+        if built is None or not _same_systems(built.geometry, batch):
+            return None
+        if built.complete:
+            self.n_updates += 1
+            return built.pairs
+        geometry = in_double_precision(batch)
+        if not self._covers(built, geometry):
+            return None
+        self.n_updates += 1
+        return self._cut(built, geometry, batch.positions.dtype)
+
+    def _build(self, batch: AtomsBatch) -> _Built:
+        geometry = _copy(in_double_precision(batch))
+        periodic = bool(batch.pbc.any())
+        complete = not periodic and batch.systems.max_size <= self.n_complete
+        if complete:
+            pairs = complete_pairs(geometry)
+        else:
+            pairs = neighbor_list(
+                geometry, self.cutoff + self.skin, backend=self.backend
+            )
+        return _Built(
+            geometry=geometry,
+            pairs=pairs,
+            offsets=shift_offsets(pairs, geometry.cell, geometry.systems),
+            periodic=periodic,
+            complete=complete,
+        )
+
+    def _covers(self, built: _Built, geometry: AtomsBatch) -> bool:
+        """Whether no pair can be missing; false if a position is not finite."""
+        before = built.geometry
+        if built.periodic and not torch.equal(before.cell, geometry.cell):
+            change = torch.linalg.pinv(before.cell) @ (geometry.cell - before.cell)
+            strain = change + torch.eye(3).to(change)
+            smallest = torch.linalg.matrix_norm(strain, ord=-2)
+            room = smallest * (self.cutoff + self.skin) - self.cutoff - ROUNDING
+            index = geometry.systems.index
+            moved = (before.positions[:, :, None] * change[index]).sum(1)
+            motion = geometry.positions - before.positions - moved
+            return bool((2 * motion.norm(dim=1) <= room[index]).all())
+        motion = geometry.positions - before.positions
+        longest = float((motion * motion).sum(1).max()) ** 0.5
+        return 2 * longest <= self.skin - ROUNDING
+
+    def _cut(
+        self, built: _Built, geometry: AtomsBatch, dtype: torch.dtype
+    ) -> NeighborList:
+        if built.complete:
+            return built.pairs
+        offsets = built.offsets
+        if built.periodic and not torch.equal(built.geometry.cell, geometry.cell):
+            offsets = shift_offsets(built.pairs, geometry.cell, geometry.systems)
+        pairs = pairs_within(built.pairs, geometry.positions, offsets, self.cutoff)
+        return in_dtype(pairs, dtype)
+
+
+class VerletLists:
+    """Several Verlet lists for systems that take turns, as the images of a NEB do.
+
+    The images of a path have the same atoms, so a list is found by trying which of the
+    kept ones covers the structure, the last used first. If none does, a new one is
+    made, and the one unused for longest goes.
+
+    Args:
+        cutoff: In Å.
+        skin: In Å.
+        backend: As in ``neighbor_list``.
+        n_lists: How many lists are kept; give at least the number of images.
+        n_pairs: How many pairs all kept lists may hold (some 100 bytes each).
+    """
+
+    def __init__(
+        self,
+        cutoff: float,
+        skin: float,
+        backend: Backend = "vesin",
+        *,
+        n_lists: int = 8,
+        n_pairs: int = 2_000_000,
+    ) -> None:
+        self.cutoff = cutoff
+        self.skin = skin
+        self.backend: Backend = backend
+        self.n_lists = n_lists
+        self.n_pairs = n_pairs
+        self.n_updates = 0
+        self.n_builds = 0
+        self._kept: list[VerletList] = []  # the last used at the end
+
+    def update(self, batch: AtomsBatch) -> NeighborList:
+        """Return the neighbor list of a batch; see ``VerletList.update``."""
+        self.n_updates += 1
+        for kept in reversed(self._kept):
+            found = kept.reuse(batch)
+            if found is not None:
+                self._kept.remove(kept)
+                self._kept.append(kept)
+                return found
+        self.n_builds += 1
+        fresh = VerletList(self.cutoff, self.skin, self.backend)
+        found = fresh.update(batch)
+        self._kept.append(fresh)
+        while len(self._kept) > 1 and (
+            len(self._kept) > self.n_lists
+            or sum(kept.n_pairs_kept for kept in self._kept) > self.n_pairs
+        ):
+            self._kept.pop(0)
+        return found
+
+
+def _same_systems(a: AtomsBatch, b: AtomsBatch) -> bool:
+    """Whether two batches hold the same atoms in the same systems on one device."""
+    return (
+        a.systems.n_segments == b.systems.n_segments
+        and a.atomic_numbers.device == b.atomic_numbers.device
+        and torch.equal(a.atomic_numbers, b.atomic_numbers)
+        and torch.equal(a.pbc, b.pbc)
+        and torch.equal(a.systems.index, b.systems.index)
+    )
+
+
+def _copy(batch: AtomsBatch) -> AtomsBatch:
+    """Return a copy that later changes in place of the original do not reach."""
+    return replace(
+        batch,
+        atomic_numbers=batch.atomic_numbers.clone(),
+        positions=batch.positions.clone(),
+        cell=batch.cell.clone(),
+        pbc=batch.pbc.clone(),
+        systems=replace(batch.systems, index=batch.systems.index.clone()),
+    )

@@ -1,0 +1,199 @@
+"""From recorded series to spectral densities of statistically independent units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from jaxtyping import Float
+from scipy.fft import next_fast_len
+
+from molpool_calc.spectra.confidence import FEWEST_UNITS
+from molpool_calc.spectra.correlation import (
+    CM_PER_FS,
+    Window,
+    autocorrelation,
+    central_difference,
+    central_difference_response,
+    even_transform,
+    lag_length_fs,
+    nyquist_wavenumber,
+    require_resolved,
+    shortest_length_fs,
+    window_values,
+)
+
+Fact = float | int | str | bool | None
+"""A value of the metadata of a spectrum; all of them fit into JSON."""
+
+# No vibration of a molecule is faster than that of H2 (4401 cm⁻¹, harmonic).
+_FASTEST_VIBRATION = 4500.0
+# Bands of 16 units are at most 1.3 times as wide as those of infinitely many; more
+# and shorter blocks would gain less than their correlation costs.
+_MOST_BLOCKS = 16
+# Points per resolution element: lines look smooth, and no interpolation is needed.
+_POINTS_PER_RESOLUTION = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimator:
+    """How a spectral density is estimated; all wavenumbers in cm⁻¹.
+
+    Args:
+        resolution: Full width at half maximum that a sharp line gets.
+        window: Lag window; Blackman-Harris has no visible side lobes.
+        biased: Use the positive semi-definite autocorrelation. The unbiased one
+            keeps line shapes sharper in short runs, but can make a spectrum negative.
+        maximum: Where the reported range ends.
+        highest_wavenumber: The fastest motion in the series. Sampling that cannot
+            hold it is refused. Without a value, the fastest vibration of any molecule.
+
+    Raises:
+        ValueError: A value is not positive, or the range is shorter than a line.
+    """
+
+    resolution: float = 8.0
+    window: Window = "blackman-harris"
+    biased: bool = True
+    maximum: float = _FASTEST_VIBRATION
+    highest_wavenumber: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "maximum", "highest_wavenumber"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < np.inf:
+                raise ValueError(
+                    f"{name} is {value:g} cm-1; give a positive number of cm-1"
+                )
+        if self.maximum <= self.resolution:
+            raise ValueError(
+                f"the spectrum ends at {self.maximum:g} cm-1, within its resolution of "
+                f"{self.resolution:g} cm-1; give a maximum above the resolution"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class SpectralDensity:
+    """Two-sided transforms of the autocorrelations of independent units.
+
+    ``units`` is in the unit of the squared series times fs (per fs² if the series was
+    differentiated). ``facts`` says how the estimate was made.
+    """
+
+    wavenumbers: Float[np.ndarray, " bins"]
+    units: Float[np.ndarray, "units bins"]
+    facts: Mapping[str, Fact]
+
+
+def spectral_density(
+    series: Float[np.ndarray, "replicas steps components"],
+    *,
+    timestep_fs: float,
+    estimator: Estimator,
+    differentiate: bool,
+) -> SpectralDensity:
+    """Return the spectral density of a series, separately for each unit.
+
+    Units are whole replicas where there are enough of them to judge their spread:
+    the energies of modes hardly change within an NVE replica, so that its blocks
+    are not independent. Fewer replicas are cut into blocks, as long as possible and
+    at most 16 in all.
+
+    Args:
+        series: A vector (dipole, scaled velocities, …) along each replica.
+        timestep_fs: Interval between samples.
+        estimator: How to estimate.
+        differentiate: Take the time derivative by central differences, and divide
+            their response out of the spectrum.
+
+    Raises:
+        ValueError: Samples are too few, too far apart or not finite.
+    """
+    _require_usable(series, timestep_fs, estimator)
+    values = np.asarray(series, dtype=np.float64)
+    if differentiate:
+        values = central_difference(values, timestep_fs)
+    n_blocks = _blocks_per_replica(values.shape, timestep_fs, estimator)
+    n_steps = values.shape[1] // n_blocks
+    blocks = values[:, : n_blocks * n_steps].reshape(-1, n_steps, values.shape[2])
+    length_fs = n_steps * timestep_fs
+    lag_fs = lag_length_fs(
+        estimator.window, estimator.resolution, length_fs, biased=estimator.biased
+    )
+    wavenumbers, units = _transform_blocks(blocks, timestep_fs, lag_fs, estimator)
+    if differentiate:
+        units = units / central_difference_response(wavenumbers, timestep_fs)
+    facts: dict[str, Fact] = {
+        "resolution_cm1": estimator.resolution,
+        "window": estimator.window,
+        "biased": estimator.biased,
+        "nyquist_cm1": nyquist_wavenumber(timestep_fs),
+        "sampling_interval_fs": timestep_fs,
+        "n_replicas": values.shape[0],
+        "n_blocks": n_blocks,
+        "block_length_fs": length_fs,
+        "lag_length_fs": lag_fs,
+        "length_fs": values.shape[1] * timestep_fs,
+    }
+    return SpectralDensity(wavenumbers=wavenumbers, units=units, facts=facts)
+
+
+def _require_usable(
+    series: Float[np.ndarray, "replicas steps components"],
+    timestep_fs: float,
+    estimator: Estimator,
+) -> None:
+    if not 0.0 < timestep_fs < np.inf:
+        raise ValueError(
+            f"the sampling interval is {timestep_fs:g} fs; give a positive number of fs"
+        )
+    highest = estimator.highest_wavenumber or _FASTEST_VIBRATION
+    require_resolved(max(highest, estimator.maximum), timestep_fs)
+    if series.shape[0] < 1 or series.shape[1] < 4:  # noqa: PLR2004 (two differences)
+        raise ValueError(
+            f"the series has {series.shape[0]} replicas of {series.shape[1]} samples; "
+            "give at least one replica of at least 4 samples"
+        )
+    finite = np.isfinite(series).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(
+            f"replica {int(np.argmin(finite))} holds values that are not finite; "
+            "leave it out, or cut it before the run broke"
+        )
+
+
+def _blocks_per_replica(
+    shape: tuple[int, ...], timestep_fs: float, estimator: Estimator
+) -> int:
+    n_replicas, n_steps = shape[:2]
+    if n_replicas >= FEWEST_UNITS:
+        return 1
+    shortest = shortest_length_fs(
+        estimator.window, estimator.resolution, biased=estimator.biased
+    )
+    n_blocks = min(
+        int(n_steps // ceil(shortest / timestep_fs)), ceil(_MOST_BLOCKS / n_replicas)
+    )
+    return n_blocks if n_blocks * n_replicas >= FEWEST_UNITS else 1
+
+
+def _transform_blocks(
+    blocks: Float[np.ndarray, "units steps components"],
+    timestep_fs: float,
+    lag_fs: float,
+    estimator: Estimator,
+) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, "units bins"]]:
+    n_lags = min(int(lag_fs / timestep_fs) + 1, blocks.shape[1])
+    window = window_values(estimator.window, np.arange(n_lags) * (timestep_fs / lag_fs))
+    spacing = estimator.resolution / _POINTS_PER_RESOLUTION
+    # Longer than twice the lags: half_width < 4π for every window, hence 2L < period.
+    n_points = next_fast_len(ceil(1.0 / (spacing * CM_PER_FS * timestep_fs)), real=True)
+    densities = []
+    for block in blocks:
+        correlation = autocorrelation(block, n_lags, biased=estimator.biased)
+        wavenumbers, density = even_transform(
+            correlation * window, timestep_fs, n_points
+        )
+        densities.append(density)
+    reported = (wavenumbers > 0.0) & (wavenumbers <= estimator.maximum)
+    return wavenumbers[reported], np.stack(densities)[:, reported]
