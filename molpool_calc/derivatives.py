@@ -112,7 +112,8 @@ def _stress(
         )
     if virial is None:
         return torch.zeros_like(cell)
-    return virial / volume[:, None, None]
+    stress: Tensor = virial / volume[:, None, None]
+    return stress
 
 
 def detach(prediction: Prediction) -> Prediction:

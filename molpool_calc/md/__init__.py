@@ -1,0 +1,1 @@
+"""Batched molecular dynamics: pure steps, exact restarts, dipoles at every step."""

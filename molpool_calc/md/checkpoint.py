@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,11 @@ def save_checkpoint(path: Path, state: MDState) -> None:
     }
     if response.dipole is not None:
         tensors["dipole"] = response.dipole
-    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    arrays: dict[str, Any] = {"step": np.int64(state.step)}
+    for name, tensor in tensors.items():
+        arrays[name] = tensor.cpu().numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, step=np.int64(state.step), **arrays)
+    np.savez(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
 
 
@@ -46,7 +49,14 @@ def load_checkpoint(path: Path, device: torch.device) -> MDState:
             arrays = {name: archive[name] for name in archive.files}
         tensors = {name: torch.from_numpy(arrays.pop(name)) for name in list(arrays)}
         return _state(tensors, device)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as e:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as e:
         raise ValueError(
             f"{path} is damaged or not a checkpoint of molecular dynamics ({e}); "
             "start the run again in another folder"

@@ -242,7 +242,7 @@ class Langevin:
 
 @dataclass(frozen=True, kw_only=True)
 class Bussi:
-    """Constant temperature (K): velocity rescaling that relaxes in ``relaxation_fs``."""
+    """Constant temperature (K): velocity rescaling, relaxing in ``relaxation_fs``."""
 
     ensemble: ClassVar[str] = "nvt"
     free: ClassVar[Literal["internal", "all"]] = "internal"

@@ -42,7 +42,9 @@ def check_output(folder: Path, *, resume: bool, force: bool) -> None:
             "replaced; choose one"
         )
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, but a run needs a folder; choose another")
+        raise ValueError(
+            f"{folder} is a file, but a run needs a folder; choose another"
+        )
     holds_run = (folder / MANIFEST).exists()
     if resume and not holds_run:
         raise ValueError(

@@ -98,19 +98,15 @@ class RecordWriter:
 def read_records(path: Path, layout: np.dtype[np.void]) -> Records:
     """Return the good records of a stream, up to the first torn or damaged one."""
     size = layout.itemsize
-    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0)
-    n_records = len(content) // size
-    rows = content[: n_records * size].astype(np.uint8, copy=False)
-    records = rows.view(layout)
-    payloads = rows.reshape(n_records, size)[:, :-4]
-    n_good = next(
-        (
-            number
-            for number, payload in enumerate(payloads)
-            if zlib.crc32(payload) != records["crc32"][number]
-        ),
-        n_records,
-    )
+    n_records = path.stat().st_size // size
+    records = np.fromfile(path, layout, n_records)
+    payloads = records.view(np.uint8).reshape(n_records, size)[:, :-4]
+    checks = zip(payloads, records["crc32"].tolist(), strict=True)
+    n_good = 0
+    for payload, expected in checks:
+        if zlib.crc32(payload) != expected:
+            break
+        n_good += 1
     return records[:n_good]
 
 

@@ -140,8 +140,8 @@ def initial_state(
 
 
 def sum_over_atoms(
-    values: Float64[Tensor, "atoms *rest"], systems: Segments
-) -> Float64[Tensor, "systems *rest"]:
+    values: Float64[Tensor, " atoms *rest"], systems: Segments
+) -> Float64[Tensor, " systems *rest"]:
     """Return the sum over the atoms of each system, the same bits on every call.
 
     ``index_add`` on a GPU adds in an order that changes from call to call, which
@@ -205,9 +205,9 @@ def degrees_of_freedom(
     """
     counts = sum_over_atoms(torch.ones_like(system.masses), system.systems)
     _, inertia = _centre_and_inertia(system, positions)
-    moments = torch.linalg.eigvalsh(inertia)
+    moments: Float64[Tensor, "systems 3"] = torch.linalg.eigvalsh(inertia)
     rotations = (moments > _LINEAR * moments[:, -1:]).sum(1)
-    return 3.0 * counts - 3.0 - rotations * _may_rotate(system, moments)
+    return counts * 3.0 - 3.0 - rotations * _may_rotate(system, moments)
 
 
 def remove_rigid_motion(
@@ -236,7 +236,8 @@ def remove_rigid_motion(
     inverse = torch.linalg.pinv(inertia, rtol=_LINEAR, hermitian=True)
     spin = (inverse @ angular[:, :, None])[:, :, 0]
     spin = spin * _may_rotate(system, spin)[:, None]
-    return internal - masses * torch.linalg.cross(spin[segments.index], arms)
+    turning: Float64[Tensor, "atoms 3"] = torch.linalg.cross(spin[segments.index], arms)
+    return internal - masses * turning
 
 
 def _centre_and_inertia(

@@ -7,7 +7,7 @@ in any order; the exact cut and the order come from ``pairs``.
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ CHUNK = 2**21
 _Found = tuple[
     Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, "pairs 3"]
 ]
+_Tensors = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Float[Tensor, "pairs 3"]]
 _Search = Callable[
     [
         Float[np.ndarray, "atoms 3"],
@@ -79,12 +80,11 @@ def _one_by_one(batch: AtomsBatch, cutoff: float, search: _Search) -> NeighborLi
         shifts.append(shift)
         first = end
     device = batch.positions.device
-    join = np.concatenate if len(centers) > 1 else lambda parts: parts[0]
     return NeighborList(
-        center=torch.from_numpy(join(centers)).to(device),
-        neighbor=torch.from_numpy(join(neighbors)).to(device),
+        center=torch.from_numpy(np.concatenate(centers)).to(device),
+        neighbor=torch.from_numpy(np.concatenate(neighbors)).to(device),
         shift=(
-            torch.from_numpy(join(shifts)).to(device, torch.float64)
+            torch.from_numpy(np.concatenate(shifts)).to(device, torch.float64)
             if pbc.any()
             else None
         ),
@@ -146,7 +146,9 @@ def _ase(
     pbc: Bool[np.ndarray, " 3"],
     cutoff: float,
 ) -> _Found:
-    i, j, shift = primitive_neighbor_list("ijS", pbc, cell, positions, cutoff)
+    i, j, shift = primitive_neighbor_list(  # type: ignore[no-untyped-call]  # ASE's
+        "ijS", pbc, cell, positions, cutoff
+    )
     return i, j, shift
 
 
@@ -193,42 +195,37 @@ def _dense(batch: AtomsBatch, cutoff: float) -> NeighborList:
     reach = torch.where(batch.pbc, reach, 0).to(torch.int64)
     per_atom = reciprocal[batch.systems.index]
     fractional = (batch.positions[:, :, None] * per_atom).sum(1)
-    wraps = torch.floor(fractional)
+    wraps = torch.where(batch.pbc[batch.systems.index], torch.floor(fractional), 0)
     found = [
-        _near(batch, _without_wraps(pairs, wraps), cutoff)
-        for pairs in _pairs_and_images(batch, reach)
+        _near(batch, center, neighbor, shift - wraps[neighbor] + wraps[center], cutoff)
+        for center, neighbor, shift in _pairs_and_images(batch, reach)
     ]
-    join = {
-        name: torch.cat([getattr(pairs, name) for pairs in found])
-        for name in ("center", "neighbor", "shift")
-    }
+    center, neighbor, shift = map(torch.cat, zip(*found, strict=True))
     periodic = bool(batch.pbc.any())
     return NeighborList(
-        center=join["center"],
-        neighbor=join["neighbor"],
-        shift=join["shift"] if periodic else None,
+        center=center, neighbor=neighbor, shift=shift if periodic else None
     )
 
 
-def _without_wraps(
-    pairs: NeighborList, wraps: Float[Tensor, "atoms 3"]
-) -> NeighborList:
-    """Return shifts between the atoms as given, from those between wrapped atoms."""
-    shift = pairs.shift - wraps[pairs.neighbor] + wraps[pairs.center]
-    return NeighborList(center=pairs.center, neighbor=pairs.neighbor, shift=shift)
-
-
-def _near(batch: AtomsBatch, pairs: NeighborList, cutoff: float) -> NeighborList:
+def _near(
+    batch: AtomsBatch,
+    center: Int[Tensor, " pairs"],
+    neighbor: Int[Tensor, " pairs"],
+    shift: Float[Tensor, "pairs 3"],
+    cutoff: float,
+) -> _Tensors:
     """Return the pairs within the cutoff, no atom with itself."""
+    pairs = NeighborList(center=center, neighbor=neighbor, shift=shift)
+    distinct = (center != neighbor) | (shift != 0).any(1)
+    pairs = select(pairs, flat_nonzero(distinct))
     offsets = shift_offsets(pairs, batch.cell, batch.systems)
     pairs = pairs_within(pairs, batch.positions, offsets, cutoff)
-    distinct = (pairs.center != pairs.neighbor) | (pairs.shift != 0).any(1)
-    return select(pairs, flat_nonzero(distinct))
+    return pairs.center, pairs.neighbor, cast(Tensor, pairs.shift)
 
 
 def _pairs_and_images(
     batch: AtomsBatch, reach: Int[Tensor, "systems 3"]
-) -> Iterator[NeighborList]:
+) -> Iterator[_Tensors]:
     """Yield all ordered pairs with all shifts up to ``reach``, chunk by chunk."""
     first, size = first_and_size(batch.systems)
     width = 2 * reach + 1
@@ -242,8 +239,5 @@ def _pairs_and_images(
         pair, image = within_system // n_images[k], within_system % n_images[k]
         _, height, depth = width[k].unbind(1)
         steps = (image // (height * depth), image // depth % height, image % depth)
-        yield NeighborList(
-            center=first[k] + pair // size[k],
-            neighbor=first[k] + pair % size[k],
-            shift=(torch.stack(steps, 1) - reach[k]).to(torch.float64),
-        )
+        shift = (torch.stack(steps, 1) - reach[k]).to(torch.float64)
+        yield first[k] + pair // size[k], first[k] + pair % size[k], shift

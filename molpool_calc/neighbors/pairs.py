@@ -71,10 +71,10 @@ def shift_offsets(
     if pairs.shift is None:
         return None
     if systems.n_segments == 1:
-        a, b, c = cell[0]
+        a, b, c = cell[0].unbind(0)
     else:
         a, b, c = cell[systems.index[pairs.center]].unbind(1)
-    s, t, u = pairs.shift.split(1, dim=1)
+    s, t, u = pairs.shift[:, :, None].unbind(1)
     return s * a + t * b + u * c
 
 

@@ -82,8 +82,8 @@ def _check_finite(batch: AtomsBatch) -> None:
         place = int(batch.systems.slot[atom])
         where = f" of system {system}" if batch.systems.n_segments > 1 else ""
         raise ValueError(
-            f"atom {place}{where} is at {batch.positions[atom].tolist()}, but positions "
-            "must be finite numbers; look for the step at which the structure broke"
+            f"atom {place}{where} is at {batch.positions[atom].tolist()}, but positions"
+            " must be finite numbers; look for the step at which the structure broke"
         )
     if not torch.isfinite(batch.cell).all():
         raise ValueError(

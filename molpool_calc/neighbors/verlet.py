@@ -1,6 +1,7 @@
 """Neighbor lists that are re-used while they are provably complete (Verlet 1967)."""
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from molpool_calc.neighbors.search import (
     in_dtype,
     neighbor_list,
 )
+from molpool_calc.segments import segment_count, segment_sum
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -35,22 +37,24 @@ class VerletList:
     r"""A neighbor list along a trajectory, searched anew only when it must be.
 
     The search includes pairs up to cutoff + skin. Let R⁰ and C⁰ be positions and cell
-    (rows) at that time, R and C those of now. Any 3×3 matrix F with C⁰F = C is a
+    (rows) at that time, R and C those of now. Any 3x3 matrix F with C⁰F = C is a
     deformation of the lattice; here F = 1 + C⁰⁺(C - C⁰), with zero rows of C where the
     system is not periodic, so that F is 1 for molecules and for an unchanged cell. With
     the motion u_i = R_i - R⁰_i F of each atom on top of it, a pair vector
     v = R_j - R_i + S C was v⁰ = R⁰_j - R⁰_i + S C⁰, and
 
-        v = v⁰ F + u_j - u_i,   |v| ≥ σ |v⁰| - |u_i| - |u_j|,
+        v = v⁰ F + u_j - u_i,   |v| ≥ s |v⁰| - |u_i| - |u_j|,
 
-    σ being the smallest singular value of F. A pair that was not found has
+    s being the smallest singular value of F. A pair that was not found has
     |v⁰| ≥ cutoff + skin, so no pair is missing while every atom satisfies
 
-        2 |u_i| ≤ σ (cutoff + skin) - cutoff,
+        2 |u_i| ≤ s (cutoff + skin) - cutoff,
 
-    the half-skin criterion |u_i| ≤ skin/2 if the cell is unchanged. The two sides
-    must differ by 1e-6 Å, far more than rounding. ``update`` then cuts the kept list
-    at the cutoff, and so returns bit for bit what ``neighbor_list`` returns, whatever
+    the half-skin criterion |u_i| ≤ skin/2 if the cell is unchanged. The two sides must
+    differ by 1e-6 Å, far more than rounding. A translation of all atoms changes no
+    pair, so the mean is taken off the u_i of a system whose cell has changed, because
+    barostats scale about various origins. ``update`` then cuts the kept list at the
+    cutoff, and so returns bit for bit what ``neighbor_list`` returns, whatever
     happened before.
 
     Batches of molecules with at most ``n_complete`` atoms each get ``complete_pairs``
@@ -147,9 +151,12 @@ class VerletList:
             index = geometry.systems.index
             moved = (before.positions[:, :, None] * change[index]).sum(1)
             motion = geometry.positions - before.positions - moved
+            count = segment_count(geometry.systems, motion)
+            total = segment_sum(motion, index, geometry.systems.n_segments)
+            motion -= (total / count[:, None])[index]
             return bool((2 * motion.norm(dim=1) <= room[index]).all())
         motion = geometry.positions - before.positions
-        longest = float((motion * motion).sum(1).max()) ** 0.5
+        longest = sqrt(float((motion * motion).sum(1).max()))
         return 2 * longest <= self.skin - ROUNDING
 
     def _cut(

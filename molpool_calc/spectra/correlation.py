@@ -20,7 +20,7 @@ CM_PER_FS = SPEED_OF_LIGHT * 100.0 * 1e-15
 Window = Literal["hann", "cosine-squared", "blackman-harris", "gaussian", "exponential"]
 
 # Coefficients of cos(kπs). Blackman-Harris: Harris 1978, Table 1 (four terms, 92 dB).
-# Running from its middle outwards, the Hann window is cos²(πs/2): two names, one window.
+# From its middle outwards the Hann window is cos²(πs/2): two names, one window.
 _COSINE_SUMS = {
     "hann": (0.5, 0.5),
     "cosine-squared": (0.5, 0.5),
@@ -150,7 +150,7 @@ def autocorrelation(
     power = (transform.real**2 + transform.imag**2).sum(axis=1)
     sums = irfft(power, n_padded)[:n_lags]
     products = n_steps if biased else n_steps - np.arange(n_lags)
-    return sums / products
+    return np.asarray(sums / products)
 
 
 def even_transform(
@@ -181,7 +181,8 @@ def central_difference(
     series: Float[np.ndarray, "*batch steps components"], timestep_fs: float
 ) -> Float[np.ndarray, "*batch inner components"]:
     """Return the time derivative at all samples but the first and the last, per fs."""
-    return (series[..., 2:, :] - series[..., :-2, :]) / (2.0 * timestep_fs)
+    change = series[..., 2:, :] - series[..., :-2, :]
+    return np.asarray(change / (2.0 * timestep_fs))
 
 
 def central_difference_response(

@@ -59,8 +59,8 @@ def harmonic_analysis(
 
     The mass-weighted Hessian is diagonalised in the space orthogonal to translations
     and rotations. A band strength is ``N_A/(12ε₀c²)·|∂µ/∂Q|²``, 42.2561 km/mol per
-    (D/Å)²/amu (Wilson, Decius & Cross 1955, ch. 7; both of a degenerate pair are listed).
-    Raman: Long 2002, The Raman Effect, ch. 5.
+    (D/Å)²/amu (Wilson, Decius & Cross 1955, ch. 7). Raman activities
+    follow Long 2002, The Raman Effect, ch. 5.
 
     Args:
         positions: Relaxed structure, Å.
@@ -143,4 +143,4 @@ def _placzek_activity(
     deviator = slopes - mean[:, None, None] * np.eye(3)
     # γ'² = 3/2 of the squared norm of the traceless part (symmetric tensors).
     anisotropy = 1.5 * (deviator * deviator.transpose(0, 2, 1)).sum(axis=(1, 2))
-    return 45.0 * mean**2 + 7.0 * anisotropy
+    return np.asarray(45.0 * mean**2 + 7.0 * anisotropy)

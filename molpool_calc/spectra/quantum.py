@@ -82,4 +82,5 @@ def relative_correction(
         [0.0695]
     """
     x = reduced_energy(wavenumbers, temperature)
-    return quantum_factor(x, correction) / quantum_factor(x, "harmonic")
+    factor, harmonic = quantum_factor(x, correction), quantum_factor(x, "harmonic")
+    return np.asarray(factor / harmonic)

@@ -66,7 +66,9 @@ def spectrum_from_units(
     )
 
 
-def _describe_band(units: Float[np.ndarray, "units bins"], facts: Mapping[str, Fact]) -> str:
+def _describe_band(
+    units: Float[np.ndarray, "units bins"], facts: Mapping[str, Fact]
+) -> str:
     n_units = units.shape[0]
     if n_units < FEWEST_UNITS:
         return (

@@ -2,19 +2,24 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from ase.data import atomic_masses
+from jaxtyping import Int, Shaped
 
+from molpool_calc.elements import MAX_ATOMIC_NUMBER
 from molpool_calc.training.dataset import (
     Dataset,
     fit_reference_energies,
     sum_reference_energies,
 )
 from molpool_calc.training.file_units import Units
+from molpool_calc.training.magnitudes import check_magnitudes
 from molpool_calc.training.named_arrays import Arrays
-from molpool_calc.training.readers import read_arrays
+from molpool_calc.training.readers import kind_of, read_arrays
+from molpool_calc.training.stated_units import demand_stated_units
 
 __all__ = [
     "Dataset",
@@ -31,6 +36,7 @@ def read_dataset(
     units: Units,
     keys: Mapping[str, str] | None = None,
     format: str | None = None,  # noqa: A002 (the word ASE uses)
+    check_units: bool = True,
 ) -> Dataset:
     """Return the frames of a file in internal units.
 
@@ -43,6 +49,8 @@ def read_dataset(
             before the name of the forces (``"-gradient"``) turns their sign.
         format: ``npz``, ``hdf5``, ``db`` or a format of ASE; by default what the
             name of the file says.
+        check_units: whether magnitudes that contradict the units are an error, see
+            :func:`~molpool_calc.training.magnitudes.check_magnitudes`.
 
     Raises:
         ValueError: the file lacks something or holds it in a wrong shape, a value is
@@ -53,8 +61,11 @@ def read_dataset(
         raise ValueError(f"there is no data file {path}; name one that exists")
     keys = dict(keys or {})
     _demand_units(keys, units)
-    arrays = read_arrays(path, keys, format)
-    return _convert(arrays, units, path)
+    demand_stated_units(path, units, keys, kind_of(path, format))
+    dataset = _convert(read_arrays(path, keys, format), units, path)
+    if check_units:
+        check_magnitudes(dataset, path.name)
+    return dataset
 
 
 def _demand_units(keys: Mapping[str, str], units: Units) -> None:
@@ -75,13 +86,12 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
         _demand_finite(values, name, path)
         return values * factor
 
-    sizes = arrays["sizes"]
-    n_frames = len(sizes)
+    n_frames = len(arrays["sizes"])
     positions, cells = scaled("positions", "length"), scaled("cell", "length")
     assert positions is not None  # readers always give them, units always a length
-    return Dataset(
-        offsets=np.concatenate(([0], np.cumsum(sizes))),
-        numbers=arrays["numbers"].astype(np.int64),
+    dataset = Dataset(
+        offsets=np.concatenate(([0], np.cumsum(arrays["sizes"]))),
+        numbers=_elements(arrays, path),
         positions=positions,
         cells=np.zeros((n_frames, 3, 3)) if cells is None else cells,
         pbc=arrays.get("pbc", np.zeros((n_frames, 3))).astype(bool),
@@ -93,6 +103,39 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
         split=arrays.get("split"),
         sha256=_sha256(path),
     )
+    return _with_central_dipoles(dataset, units, path)
+
+
+def _elements(arrays: Arrays, path: Path) -> Int[np.ndarray, " atoms"]:
+    numbers = arrays["numbers"].astype(np.int64)
+    if (arrays["sizes"] < 1).any():
+        raise ValueError(f"{path.name} holds frames without atoms; leave them out")
+    low, high = int(numbers.min()), int(numbers.max())
+    if not 1 <= low <= high <= MAX_ATOMIC_NUMBER:
+        raise ValueError(
+            f"{path.name} holds atomic numbers from {low} to {high}, but elements have "
+            f"1 to {MAX_ATOMIC_NUMBER}; name the right array under keys"
+        )
+    return numbers
+
+
+def _with_central_dipoles(dataset: Dataset, units: Units, path: Path) -> Dataset:
+    """Return the data with the dipoles of ions about their centres of mass."""
+    ions = np.flatnonzero(dataset.charges)
+    if dataset.dipole is None or not ions.size:
+        return dataset
+    if units.dipole_origin is None:
+        raise ValueError(
+            f"{path.name} holds {ions.size} ions, whose dipoles depend on the origin; "
+            "add units.dipole_origin = 'coordinates' or 'center of mass'"
+        )
+    if units.dipole_origin == "center of mass":
+        return dataset
+    masses = atomic_masses[dataset.numbers][:, None]
+    starts = dataset.offsets[:-1]
+    centers = np.add.reduceat(masses * dataset.positions, starts)
+    centers = centers / np.add.reduceat(masses, starts)
+    return replace(dataset, dipole=dataset.dipole - dataset.charges[:, None] * centers)
 
 
 def _demand_finite(values: Shaped[np.ndarray, "..."], name: str, path: Path) -> None:

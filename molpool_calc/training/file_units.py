@@ -22,6 +22,7 @@ POLARIZABILITY_UNITS = {
     "Angstrom^3": 1.0 / COULOMB,
     "a.u.": BOHR**2 / HARTREE,
 }
+DIPOLE_ORIGINS = ("coordinates", "center of mass")
 ALLOWED = {
     "energy": ENERGY_UNITS,
     "length": LENGTH_UNITS,
@@ -40,6 +41,8 @@ class Units:
         energy: ``eV``, ``kcal/mol``, ``kJ/mol`` or ``Hartree``.
         forces: an energy unit ``/`` a length unit; by default those two units above.
         dipole: ``e*Angstrom``, ``Debye`` or ``a.u.`` (e·Bohr).
+        dipole_origin: of the dipoles of ions, which depend on it: ``coordinates`` or
+            ``center of mass``, the convention of MolPool. Needed for ions only.
         polarizability: ``e^2*Angstrom^2/eV``, ``Angstrom^3`` (the polarizability
             volume) or ``a.u.`` (e²Bohr²/Hartree).
 
@@ -51,6 +54,7 @@ class Units:
     energy: str | None = None
     forces: str | None = None
     dipole: str | None = None
+    dipole_origin: str | None = None
     polarizability: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +65,11 @@ class Units:
                     f"units.{quantity} = {unit!r} is not known; write one of "
                     + ", ".join(repr(name) for name in factors)
                 )
+        if self.dipole_origin not in (None, *DIPOLE_ORIGINS):
+            raise ValueError(
+                f"units.dipole_origin = {self.dipole_origin!r} is not known; write "
+                "'coordinates' or 'center of mass'"
+            )
 
     def factor(self, quantity: str) -> float | None:
         """Return internal units per file unit; ``None`` where no unit is stated.

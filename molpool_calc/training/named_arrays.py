@@ -5,10 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from molpool_calc.elements import number
+
 Arrays = dict[str, np.ndarray]
 
 NAMES = {
-    "numbers": ("numbers", "Z", "z", "nuclear_charges", "atomic_numbers", "atNUM"),
+    "numbers": (
+        "numbers",
+        "Z",
+        "z",
+        "nuclear_charges",
+        "atomic_numbers",
+        "atNUM",
+        "species",
+    ),
     "positions": ("positions", "R", "coords", "coord", "coordinates", "atXYZ"),
     "offsets": ("offsets",),
     "energy": ("energy", "E", "energies", "REF_energy"),
@@ -85,6 +95,10 @@ def frames_of_arrays(
                 f"it holds {', '.join(sorted(available)) or 'nothing at all'}"
             )
     raw = {quantity: _array(file, key, where) for quantity, key in found.items()}
+    if raw["numbers"].dtype.kind == "U":
+        symbols = raw["numbers"]
+        numbers = [number(str(symbol)) for symbol in symbols.flat]
+        raw["numbers"] = np.array(numbers).reshape(symbols.shape)
     is_ragged = raw["positions"].ndim == 2  # noqa: PLR2004 (atoms, axes)
     sizes, per_atom = _one_list(raw, where) if is_ragged else _padded(raw, where)
     per_frame = {
@@ -154,8 +168,7 @@ def _per_frame(
     n_frames, rest = shape[0], shape[1:]
     if name in MAY_BE_SHARED and values.shape == rest:
         return np.broadcast_to(values, shape)
-    rows = values.shape[:1] or (1,)
-    if values.size == np.prod(shape) and rows in {(n_frames,), rest[:1]}:
+    if values.size == np.prod(shape) and (n_frames == 1 or len(values) == n_frames):
         return values.reshape(shape)
     raise _misshapen(name, values, shape, where)
 

@@ -39,8 +39,7 @@ def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) ->
             f"keys name the unknown quantity {unknown[0]!r}; "
             f"the quantities are {', '.join(NAMES)}"
         )
-    kind = file_format or path.suffix.lstrip(".").lower()
-    reader = _OWN_READERS.get(kind)
+    reader = _OWN_READERS.get(kind_of(path, file_format))
     frames = (
         _read_ase(path, keys, file_format) if reader is None else reader(path, keys)
     )
@@ -50,16 +49,21 @@ def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) ->
     return _joined(blocks, path)
 
 
+def kind_of(path: Path, file_format: str | None) -> str:
+    """Return the format stated, else the suffix of the file."""
+    return file_format or path.suffix.lstrip(".").lower()
+
+
 def _joined(blocks: list[Arrays], path: Path) -> Arrays:
     """Return the blocks one after another; all must hold the same quantities."""
     names = set(blocks[0])
     for i, block in enumerate(blocks):
         if set(block) != names:
             odd = sorted(names ^ set(block))[0]
-            holder = f"frame or group {i}" if odd in block else "the first"
+            holds, lacks = (i, 0) if odd in block else (0, i)
             raise ValueError(
-                f"{path.name}: only {holder} of frame or group {i} and the first "
-                f"holds {odd}; give every frame the same quantities"
+                f"{path.name}: frame {holds} holds {odd}, frame {lacks} does not; "
+                "give every frame the same quantities"
             )
     return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
@@ -93,11 +97,11 @@ def _groups(group: Any, keys: Mapping[str, str], where: str) -> Iterator[Arrays]
 
 def _read_database(path: Path, keys: Mapping[str, str]) -> Iterator[Arrays]:
     """Yield the rows of an ASE database; ``data`` and key-value pairs count too."""
-    with ase.db.connect(path) as database:
-        for row in database.select():
-            extra = {**row.key_value_pairs, **row.data}
-            where = f"{path.name}, row {row.id}"
-            yield _frame_of_atoms(row.toatoms(), extra, keys, where)
+    database = ase.db.connect(path)  # type: ignore[no-untyped-call]
+    for row in database.select():
+        extra = {**row.key_value_pairs, **row.data}
+        where = f"{path.name}, row {row.id}"
+        yield _frame_of_atoms(row.toatoms(), extra, keys, where)
 
 
 def _read_ase(

@@ -34,222 +34,34 @@ Example:
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
 
-from molpool_calc.elements import number
-from molpool_calc.training.file_units import ALLOWED, Units
-from molpool_calc.training.tables import (
-    NOT_FROM_TABLE,
-    demand_nonnegative,
-    demand_positive,
-    record_from_table,
+from molpool_calc.training.sections import (
+    DataSection,
+    HeadSection,
+    HeadsSection,
+    LossSection,
+    NetworkSection,
+    PotentialSection,
+    Split,
+    TrainingSection,
 )
+from molpool_calc.training.tables import NOT_FROM_TABLE, record_from_table
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PotentialSection:
-    """``[potential]``: what the card of the potential will say.
-
-    Attributes:
-        name: of the potential and its folder.
-        level_of_theory: of the labels, as in ``B3LYP/def2-SVPD``.
-        license: of the weights.
-        description: one or two sentences on what it is for.
-    """
-
-    name: str
-    level_of_theory: str
-    license: str
-    description: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
-    """``data.split`` as a table: a random split.
-
-    Attributes:
-        train: frames to train on.
-        valid: frames that decide when to stop.
-        test: frames never seen in training; by default all that are left.
-        seed: of the shuffle.
-    """
-
-    train: int
-    valid: int
-    test: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        demand_positive(self, "train", "valid")
-        demand_nonnegative(self, "test", "seed")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataSection:
-    """``[data]``: the labelled frames.
-
-    Attributes:
-        file: path, relative to the folder of the recipe.
-        units: see :class:`~molpool_calc.training.file_units.Units`.
-        split: ``"file"`` for the split the file states, or counts.
-        format: ``npz``, ``hdf5``, ``db`` or one of ASE's; by default from the name.
-        keys: names in the file of the quantities, where they are not recognised.
-        reference_energies: energy per element, ``{ H = -13.6, … }``, in the energy
-            unit of the file; by default fitted to the training frames.
-    """
-
-    file: str
-    units: Units
-    split: Literal["file"] | Split
-    format: str | None = None
-    keys: Mapping[str, str] = field(default_factory=dict)
-    reference_energies: Mapping[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.reference_energies is not None:
-            if self.units.energy is None:
-                raise ValueError("reference_energies need units.energy; give it")
-            for symbol in self.reference_energies:
-                number(symbol)
-
-    @property
-    def reference_energies_ev(self) -> dict[int, float] | None:
-        """The reference energies in eV by atomic number; ``None``: fit them."""
-        if self.reference_energies is None or self.units.energy is None:
-            return None
-        unit = ALLOWED["energy"][self.units.energy]
-        return {number(s): value * unit for s, value in self.reference_energies.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkSection:
-    """``[network]``: its kind, and the arguments of its constructor.
-
-    Attributes:
-        kind: ``painn`` or ``schnet``.
-        arguments: every other key: ``cutoff`` (Å), ``n_features``,
-            ``n_interactions``, ``n_rbf``, ``radial_basis``, ``cutoff_function``, …;
-            the constructor checks them.
-    """
-
-    kind: Literal["painn", "schnet"]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadSection:
-    """``[heads.energy]``, ``[heads.dipole]`` or ``[heads.polarizability]``.
-
-    Attributes:
-        pooling: from atoms to the system, ``sum`` or ``mean`` among others.
-        arguments: every other key; the constructor checks them.
-    """
-
-    pooling: str = "sum"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadsSection:
-    """``[heads]``: what the potential predicts; forces come with the energy."""
-
-    energy: HeadSection | None = None
-    dipole: HeadSection | None = None
-    polarizability: HeadSection | None = None
-
-    def __post_init__(self) -> None:
-        if not self.names:
-            raise ValueError("it names no head; add [heads.energy] or another")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The heads asked for."""
-        every = ("energy", "dipole", "polarizability")
-        return tuple(name for name in every if getattr(self, name) is not None)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossSection:
-    """``[loss]``: weight of each term, whose form ``losses.py`` states; 0 drops it."""
-
-    energy: float = 1.0
-    forces: float = 10.0
-    dipole: float = 1.0
-    polarizability: float = 1.0
-
-    def __post_init__(self) -> None:
-        demand_nonnegative(self, "energy", "forces", "dipole", "polarizability")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSection:
-    """``[training]``: the optimisation.
-
-    Attributes:
-        batch_size: frames per step.
-        learning_rate: the highest, reached after the warm-up.
-        schedule: ``cosine`` falls to the minimum over all epochs; ``plateau`` falls
-            whenever the validation loss stops falling.
-        warmup_steps: steps over which the rate rises from zero.
-        minimum_learning_rate: where the schedule ends.
-        plateau_factor: by which ``plateau`` multiplies the rate.
-        plateau_patience: validations without progress before it does.
-        epochs: passes over the training frames.
-        max_minutes: of wall-clock time, after which training ends; none by default.
-        ema_decay: per step, of the moving average of the weights, which is what is
-            validated and saved; 0 for none.
-        weight_decay: of AdamW.
-        gradient_clip: greatest norm of the gradient; 0 for none.
-        early_stopping_epochs: epochs without progress before training ends; none
-            by default.
-        validate_every: epochs between validations.
-        seed: of the initial weights and the order of the frames.
-        dtype: ``float32`` or ``float64``.
-        threads: of the processor; by default PyTorch's choice.
-    """
-
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    warmup_steps: int = 200
-    minimum_learning_rate: float = 1e-6
-    plateau_factor: float = 0.7
-    plateau_patience: int = 15
-    epochs: int = 500
-    max_minutes: float | None = None
-    ema_decay: float = 0.999
-    weight_decay: float = 0.0
-    gradient_clip: float = 10.0
-    early_stopping_epochs: int | None = None
-    validate_every: int = 1
-    seed: int = 0
-    dtype: Literal["float32", "float64"] = "float32"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        demand_positive(
-            self,
-            *("batch_size", "learning_rate", "epochs", "max_minutes", "threads"),
-            *("early_stopping_epochs", "validate_every", "plateau_patience"),
-        )
-        demand_nonnegative(
-            self,
-            *("warmup_steps", "minimum_learning_rate", "weight_decay"),
-            *("gradient_clip", "seed"),
-        )
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(
-                f"ema_decay = {self.ema_decay} must lie in 0 … 1, without 1"
-            )
-        if not 0.0 < self.plateau_factor < 1.0:
-            raise ValueError(
-                f"plateau_factor = {self.plateau_factor} must lie in 0 … 1"
-            )
-        if self.minimum_learning_rate > self.learning_rate:
-            raise ValueError("minimum_learning_rate exceeds learning_rate; lower it")
+__all__ = [
+    "DataSection",
+    "HeadSection",
+    "HeadsSection",
+    "LossSection",
+    "NetworkSection",
+    "PotentialSection",
+    "Recipe",
+    "Split",
+    "TrainingSection",
+    "load_recipe",
+    "recipe_digest",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,221 @@
+"""The ASE calculator."""
+
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.outputs import Properties, all_outputs
+from jaxtyping import Float
+
+from molpool_calc import response
+from molpool_calc.atoms import total_charge_of
+from molpool_calc.engine import resolve_device, resolve_dtype
+from molpool_calc.evaluator import Evaluator
+from molpool_calc.neighbors.backends import Backend
+from molpool_calc.potential import NeuralPotential
+from molpool_calc.snapshot import Snapshot, changes_since, restore, take_snapshot
+from molpool_calc.storage import load_potential
+
+Source = str | os.PathLike[str] | NeuralPotential
+
+
+class MolPoolCalculator(Calculator):
+    """Energies (eV), forces (eV/Å), dipoles (e·Å) and more from a trained potential.
+
+    Results: ``energy``, ``free_energy``, ``forces``, ``stress`` (of a cell with a
+    volume; eV/Å³, Voigt order, tensile positive), ``energies`` where the pooling is
+    a sum, ``dipole`` and ``charges`` (not of periodic systems, where they depend on
+    the choice of images), and by ``get_property`` also ``polarizability`` (e²Å²/eV).
+    Total charge (e) and number of unpaired electrons come from
+    ``atoms.info["charge"]`` and ``atoms.info["num_unpaired"]``, else from here.
+
+    Args:
+        potential: bundled name, folder, potential, or a list of them: a committee,
+            whose mean is the result and whose spread is in ``results_std``.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
+        dtype: ``"float32"`` (the default) or ``"float64"``; energies are summed in
+            float64 in either case.
+        compile: ``"auto"`` takes the fastest engine that this version has for the
+            potential, ``"never"`` the eager one.
+        skin: extra radius in Å within which neighbor lists are re-used.
+        neighbors: ``"auto"`` or the name of a neighbor-list back end.
+        uncertainty: largest allowed spread of any force component of a committee,
+            eV/Å; above it a calculation fails instead of returning.
+        charge: total charge in e where ``atoms.info`` states none.
+        num_unpaired: unpaired electrons where ``atoms.info`` states none.
+
+    Raises:
+        ValueError: unknown potential, device, dtype, back end or option.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> atoms = molecule("CH3CH2OH")
+        >>> atoms.calc = MolPoolCalculator("painn-ethanol", device="cpu")
+        >>> bool(abs(atoms.get_forces().sum(axis=0)).max() < 1e-3)
+        True
+    """
+
+    def __init__(  # noqa: PLR0913 - the public options, keyword-only
+        self,
+        potential: Source | Sequence[Source],
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        compile: Literal["auto", "never"] = "auto",  # noqa: A002 - fixed public name
+        skin: float = 1.0,
+        neighbors: Literal["auto"] | Backend = "auto",
+        uncertainty: float | None = None,
+        charge: float = 0.0,
+        num_unpaired: float = 0,
+    ) -> None:
+        if compile not in {"auto", "never"}:
+            raise ValueError(f"compile={compile!r} is unknown; give auto or never")
+        if isinstance(potential, str | os.PathLike | NeuralPotential):
+            potential = [potential]
+        members = [_load(source) for source in potential]
+        self._seen: Snapshot | None = None
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.evaluator = Evaluator(
+            members,
+            device=resolve_device(device),
+            dtype=resolve_dtype(dtype),
+            skin=skin,
+            backend="vesin" if neighbors == "auto" else neighbors,
+        )
+        self.implemented_properties = self.evaluator.properties
+        self.uncertainty, self.results_std = uncertainty, dict[str, Any]()
+        self._charge, self._num_unpaired = float(charge), float(num_unpaired)
+        self.parameters.update(
+            potential=[member.spec.name for member in members],
+            device=str(self.evaluator.device),
+            dtype=str(self.evaluator.dtype).removeprefix("torch."),
+            skin=skin,
+            charge=self._charge,
+            num_unpaired=self._num_unpaired,
+        )
+
+    @property
+    def atoms(self) -> Atoms | None:
+        """The structure of the last results, rebuilt when asked for."""
+        return None if self._seen is None else restore(self._seen)
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:
+        self._seen = None if atoms is None else take_snapshot(atoms, *self._info(atoms))
+
+    def _info(self, atoms: Atoms) -> tuple[float, float]:
+        unpaired = atoms.info.get("num_unpaired", self._num_unpaired)
+        return total_charge_of(atoms, self._charge), float(unpaired)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last results, charge and spin included."""
+        return changes_since(self._seen, atoms, *self._info(atoms), tol)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute what is asked for, and add it to ``results``.
+
+        Raises:
+            ValueError: a structure the potential must not be asked about.
+            PropertyNotImplementedError: stress without a volume, or a dipole of a
+                periodic system.
+            CalculationFailed: NaN, or a committee that disagrees too much.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ValueError("no structure was given; pass atoms")
+        charge, num_unpaired = self._info(atoms)
+        self.evaluator.check(atoms, charge, num_unpaired)
+        wanted = self._wanted(atoms, frozenset(properties))
+        found, spread = self.evaluator.evaluate(
+            atoms, charge, wanted, same_system=set(system_changes) <= {"positions"}
+        )
+        limit, disagreement = self.uncertainty, np.max(spread.get("forces", 0.0))
+        if limit is not None and disagreement > limit:
+            raise CalculationFailed(
+                f"the committee's forces spread by {disagreement:.3g} eV/Å, more than "
+                f"the {limit:g} allowed; the structure is outside the training data"
+            )
+        if system_changes:
+            self.results, self.results_std = {}, {}
+            self._seen = take_snapshot(atoms, charge, num_unpaired)
+        self.results.update(found)
+        self.results_std.update(spread)
+
+    def _wanted(self, atoms: Atoms, properties: frozenset[str]) -> frozenset[str]:
+        """Return what to compute: every head is cheap, every derivative is not."""
+        periodic, volume = bool(atoms.pbc.any()), atoms.cell.rank == 3  # noqa: PLR2004
+        if "stress" in properties and not volume:
+            raise PropertyNotImplementedError(
+                "stress needs a cell with three lattice vectors; set atoms.cell"
+            )
+        if "dipole" in properties and periodic:
+            raise PropertyNotImplementedError(
+                "the dipole of a periodic system depends on which images of the atoms "
+                "are taken; make the molecule whole and set pbc to False"
+            )
+        wanted = set(self.evaluator.potential.properties)
+        wanted -= {"polarizability"} - properties
+        wanted -= {"dipole"} if periodic else set()
+        wanted |= {"forces", "stress"} & properties
+        if periodic and volume and "forces" in wanted and self.evaluator.has_stress:
+            wanted.add("stress")
+        return frozenset(wanted)
+
+    def calculate_many(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
+        """Return energy, forces, dipole, … of many structures, computed in batches."""
+        for atoms in structures:
+            self.evaluator.check(atoms, *self._info(atoms))
+        charges = [self._info(atoms)[0] for atoms in structures]
+        wanted = [self._wanted(a, frozenset({"forces"})) for a in structures]
+        common = frozenset.intersection(*wanted) if wanted else frozenset()
+        return self.evaluator.evaluate_many(structures, charges, common)
+
+    def get_hessian(self, atoms: Atoms) -> Float[np.ndarray, "dof dof"]:
+        """Return ∂²E/∂r∂r in eV/Å², computed in float64, in the order x0 y0 z0 x1."""
+        self.evaluator.check(atoms, *self._info(atoms))
+        return response.hessian(self.evaluator, atoms, self._info(atoms)[0])
+
+    def get_dipole_derivatives(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3 3"]:
+        """Return ∂μ_b/∂r_ia in e, axes (i, a, b), computed in float64."""
+        self.evaluator.check(atoms, *self._info(atoms))
+        return response.dipole_derivatives(self.evaluator, atoms, self._info(atoms)[0])
+
+    def get_polarizability_derivatives(
+        self, atoms: Atoms
+    ) -> Float[np.ndarray, "atoms 3 3 3"]:
+        """Return ∂α_bc/∂r_ia in e²Å/eV, axes (i, a, b, c), computed in float64."""
+        self.evaluator.check(atoms, *self._info(atoms))
+        charge = self._info(atoms)[0]
+        return response.polarizability_derivatives(self.evaluator, atoms, charge)
+
+    def polarizability_calculator(self) -> response.Polarizability:
+        """Return the polarizability in the form ASE's ``PlaczekStatic`` calls it."""
+        return response.Polarizability(self)
+
+    def export_properties(self) -> Properties:
+        """Return the results ASE has a name for; others would make it raise."""
+        return Properties({k: v for k, v in self.results.items() if k in all_outputs})
+
+    def _get_name(self) -> str:
+        return "molpool"
+
+
+def _load(source: Source) -> NeuralPotential:
+    # one handed over is copied: an engine casts and freezes its own
+    if isinstance(source, NeuralPotential):
+        return deepcopy(source)
+    return load_potential(source)

@@ -1,0 +1,224 @@
+"""Structures in, results under ASE's names out: what the calculator is a face of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+
+from molpool_calc.atoms import batch_from_atoms, check_positions, check_species
+from molpool_calc.engine import EagerEngine
+from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
+from molpool_calc.neighbors import VerletLists, neighbor_list
+from molpool_calc.neighbors.backends import Backend
+from molpool_calc.potential import NeuralPotential
+
+MAX_ATOMS_PER_BATCH = 2048
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+class Evaluator:
+    """One potential, or a committee of them, ready to be asked about structures.
+
+    Args:
+        potentials: members of the committee; one is the usual case.
+        device: as resolved.
+        dtype: of the networks.
+        skin: in Å, of the neighbor lists.
+        backend: which program searches neighbors.
+
+    Raises:
+        ValueError: no potential, or a committee whose members differ in elements or
+            properties.
+    """
+
+    def __init__(
+        self,
+        potentials: Sequence[NeuralPotential],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        skin: float,
+        backend: Backend = "vesin",
+    ) -> None:
+        if not potentials:
+            raise ValueError("no potential was given; give at least one")
+        first = potentials[0]
+        for other in potentials[1:]:
+            if (other.species, other.properties) != (first.species, first.properties):
+                raise ValueError(
+                    f"{other.spec.name} and {first.spec.name} differ in elements or "
+                    "properties; a committee needs members that agree in both"
+                )
+        self.engines = [EagerEngine(member, device, dtype) for member in potentials]
+        self.device, self.dtype, self.backend = device, dtype, backend
+        self.potential = first
+        self.cutoff = max(member.cutoff for member in potentials)
+        self.lists = VerletLists(self.cutoff, skin, backend)
+        self._batch: AtomsBatch | None = None
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether the energy scales with the system, so that it has a stress."""
+        return "energy" in self.potential.properties and self.potential.extensive
+
+    @property
+    def properties(self) -> list[str]:
+        """Names of all properties that can be asked for."""
+        names = set(self.potential.properties)
+        if "energy" in names:
+            names |= {"free_energy", "forces"}
+        names |= {"stress"} if self.has_stress else set()
+        names -= set() if self.potential.extensive else {"energies"}
+        return sorted(names)
+
+    def check(self, atoms: Atoms, charge: float, num_unpaired: float) -> None:
+        """Check that the potential may be asked about a structure.
+
+        Raises:
+            ValueError: no atoms, a position that is not finite, an unknown element, a
+                charge or spin the potential was not trained on.
+        """
+        spec = self.potential.spec
+        check_positions(atoms.positions)
+        check_species(atoms.numbers, self.potential.species, spec.name)
+        if charge not in spec.total_charges:
+            allowed = ", ".join(f"{q:+d}" if q else "0" for q in spec.total_charges)
+            raise ValueError(
+                f"the system has the charge {charge:g}, but {spec.name} was trained "
+                f'on charges {allowed}; correct atoms.info["charge"] or take another '
+                "potential"
+            )
+        if num_unpaired != 0:
+            raise ValueError(
+                f"the system has {num_unpaired:g} unpaired electrons, but {spec.name} "
+                "was trained on closed shells; take another potential"
+            )
+
+    def evaluate(
+        self,
+        atoms: Atoms,
+        charge: float,
+        properties: frozenset[str],
+        *,
+        same_system: bool = False,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the results of one structure and their spread over the committee.
+
+        Args:
+            atoms: already checked.
+            charge: total charge, e.
+            properties: what to compute besides the energy.
+            same_system: only positions differ from the last call.
+        """
+        if self._batch is None or not same_system:
+            self._batch = batch_from_atoms(
+                [atoms], dtype=self.dtype, device=self.device, charges=[charge]
+            )
+        positions = torch.tensor(atoms.positions, dtype=self.dtype, device=self.device)
+        batch = replace(self._batch, positions=positions)
+        pairs = self.lists.update(batch)
+        members = [
+            as_results(engine.evaluate(batch, pairs, properties), 0, slice(None))
+            for engine in self.engines
+        ]
+        return _committee(members)
+
+    def evaluate_many(
+        self,
+        structures: Sequence[Atoms],
+        charges: Sequence[float],
+        properties: frozenset[str],
+    ) -> list[dict[str, Any]]:
+        """Return the results of many structures, several in one forward pass."""
+        results: list[dict[str, Any]] = []
+        for first, last in _batches([len(atoms) for atoms in structures]):
+            batch = batch_from_atoms(
+                structures[first:last],
+                dtype=self.dtype,
+                device=self.device,
+                charges=charges[first:last],
+            )
+            pairs = neighbor_list(batch, self.cutoff, backend=self.backend)
+            results += self._split(batch, pairs, properties)
+        return results
+
+    def _split(
+        self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]
+    ) -> list[dict[str, Any]]:
+        predictions = [e.evaluate(batch, pairs, properties) for e in self.engines]
+        sizes = np.bincount(
+            batch.systems.index.cpu(), minlength=batch.systems.n_segments
+        )
+        ends = np.cumsum(sizes)
+        return [
+            _committee(
+                [
+                    as_results(p, k, slice(ends[k] - sizes[k], ends[k]))
+                    for p in predictions
+                ]
+            )[0]
+            for k in range(len(sizes))
+        ]
+
+
+def as_results(prediction: Prediction, system: int, atoms: slice) -> dict[str, Any]:
+    """Return one system's results: floats, float64 arrays, stress as six numbers.
+
+    Raises:
+        CalculationFailed: a result is NaN or infinite.
+    """
+    results: dict[str, Any] = {}
+    for name in ("forces", "energies", "charges"):
+        value = getattr(prediction, name)
+        if value is not None:
+            results[name] = value[atoms].cpu().double().numpy()
+    for name in ("dipole", "polarizability"):
+        value = getattr(prediction, name)
+        if value is not None:
+            results[name] = value[system].cpu().double().numpy()
+    if prediction.stress is not None:
+        stress = prediction.stress[system].cpu().double().numpy()
+        results["stress"] = np.array([stress[place] for place in VOIGT])
+    if prediction.energy is not None:
+        results["energy"] = float(prediction.energy[system])
+        results["free_energy"] = results["energy"]
+    for name, value in (prediction.others or {}).items():
+        results[name] = float(value[system])
+    for name, value in results.items():
+        if not np.isfinite(value).all():
+            raise CalculationFailed(
+                f"the {name} came out as NaN or infinite; look for atoms on top of "
+                "each other or far outside the training data"
+            )
+    return results
+
+
+def _committee(
+    members: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return mean and sample standard deviation over the members."""
+    if len(members) == 1:
+        return dict(members[0]), {}
+    mean: dict[str, Any] = {}
+    spread: dict[str, Any] = {}
+    for name, value in members[0].items():
+        stack = np.stack([np.asarray(member[name]) for member in members])
+        mean[name], spread[name] = stack.mean(0), stack.std(0, ddof=1)
+        if isinstance(value, float):
+            mean[name], spread[name] = float(mean[name]), float(spread[name])
+    return mean, spread
+
+
+def _batches(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ranges of structures with at most ``MAX_ATOMS_PER_BATCH`` atoms each."""
+    ranges, first, atoms = [], 0, 0
+    for index, size in enumerate(sizes):
+        if atoms and atoms + size > MAX_ATOMS_PER_BATCH:
+            ranges.append((first, index))
+            first, atoms = index, 0
+        atoms += size
+    return [*ranges, (first, len(sizes))] if sizes else []

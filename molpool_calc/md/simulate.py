@@ -1,0 +1,245 @@
+"""The loop: steps, records, checkpoints, interruption, and exact restarts.
+
+A run is a function of its inputs: done in one go, interrupted and resumed, or killed
+and resumed, it leaves the same bytes, since all randomness travels in the state and a
+checkpoint holds the state exactly. The number of records that belong to a state
+follows from its step, so the streams are cut to it when a run goes on.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+
+from molpool_calc.md.checkpoint import CHECKPOINT, load_checkpoint
+from molpool_calc.md.integrators import Integrator
+from molpool_calc.md.manifest import (
+    Manifest,
+    check_output,
+    describe_run,
+    read_manifest,
+    require_same_inputs,
+    write_manifest,
+)
+from molpool_calc.md.outcome import RunOutcome, Status, measure
+from molpool_calc.md.recorder import Recorder, Recording, n_records
+from molpool_calc.md.records import STEPS, read_records
+from molpool_calc.md.state import ForceField, MDState, MDSystem
+from molpool_calc.md.trajectory import (
+    assemble,
+    layouts,
+    load_records,
+    remove_streams,
+    restore_streams,
+)
+
+_Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+def simulate(
+    force_field: ForceField,
+    system: MDSystem,
+    state: MDState,
+    integrator: Integrator,
+    *,
+    n_steps: int,
+    recording: Recording,
+    progress: Callable[[int], None] | None = None,
+) -> RunOutcome:
+    """Run until step ``n_steps``, recording on the way, and return how it ended.
+
+    The first Ctrl-C (or SIGTERM) ends the run after the current step, with a
+    checkpoint and a readable ``trajectory.h5``; a second one does not wait for the
+    step. A value that is not finite ends it too, before it is recorded.
+
+    Args:
+        force_field: Gives energies, forces and dipoles.
+        system: What stays constant.
+        state: At step 0; a resumed run takes its last checkpoint instead.
+        integrator: Makes the steps.
+        n_steps: Counted from step 0, also for a resumed run.
+        recording: Where and how often to write.
+        progress: Called after each step with its number.
+
+    Returns:
+        The outcome, also written to ``run.json``.
+
+    Raises:
+        ValueError: If the folder is in use, the first state is not finite, or a run
+            is resumed with other inputs, fewer steps, or damaged files.
+    """
+    started = time.perf_counter()
+    folder = recording.folder
+    check_output(folder, resume=recording.resume, force=False)
+    manifest = describe_run(
+        system,
+        state,
+        integrator,
+        every=recording.every,
+        n_steps=n_steps,
+        header=recording.header,
+    )
+    begin = _resume if recording.resume else _start
+    start = begin(state, recording, manifest)
+    with _StopRequest() as request:
+        with Recorder(system, recording, manifest, start.recorded_step) as recorder:
+            if start.recorded_step < 0:
+                recorder.record(start.state)
+                recorder.checkpoint(start.state)
+            state, reason = _advance(
+                force_field,
+                system,
+                start.state,
+                integrator,
+                recorder,
+                ends=lambda step: step >= n_steps or request.received,
+                every=recording.checkpoint_every,
+                progress=progress,
+            )
+            recorder.checkpoint(state)
+        outcome = RunOutcome(
+            status=_status(state.step, n_steps, reason),
+            reason=reason,
+            steps_done=state.step,
+            seconds=start.seconds + time.perf_counter() - started,
+            **measure(read_records(folder / STEPS, layouts(manifest)[0]), manifest),
+        )
+        write_manifest(folder, {**manifest, **outcome.describe()})
+        assemble(folder)
+        if outcome.status == "finished":
+            remove_streams(folder)
+    return outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Start:
+    """Where a run begins; ``recorded_step`` is -1 if nothing is recorded yet."""
+
+    state: MDState
+    recorded_step: int
+    seconds: float
+
+
+def _start(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
+    """Check the first state, then make the folder."""
+    response = state.response
+    for name, values in (
+        ("position", state.positions),
+        ("momentum", state.momenta),
+        ("energy", response.energy),
+        ("force", response.forces),
+        ("dipole", response.dipole),
+    ):
+        if values is not None and values.requires_grad:
+            raise ValueError(
+                f"the {name} of the first state requires gradients, which would pile "
+                "up from step to step; detach what the force field returns"
+            )
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise ValueError(
+                f"the first state has a {name} that is not finite; start from a "
+                "relaxed structure of elements that the potential knows"
+            )
+    recording.folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(recording.folder, manifest)
+    return _Start(state=state, recorded_step=-1, seconds=0.0)
+
+
+def _resume(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
+    """Compare the inputs, then load the last checkpoint if the run got that far."""
+    folder = recording.folder
+    old = read_manifest(folder)
+    require_same_inputs(folder, old, manifest)
+    if not (folder / CHECKPOINT).exists():
+        return _start(state, recording, manifest)
+    state = load_checkpoint(folder / CHECKPOINT, state.positions.device)
+    if manifest["n_steps"] < state.step:
+        raise ValueError(
+            f"the run in {folder} has done {state.step} steps already, but "
+            f"{manifest['n_steps']} were asked for; ask for more"
+        )
+    restore_streams(folder, old)
+    found = tuple(len(records) for records in load_records(folder, old))
+    wanted = n_records(state.step, recording.every)
+    if any(there < needed for there, needed in zip(found, wanted, strict=True)):
+        raise ValueError(
+            f"the streams in {folder} hold {found[0]} steps and {found[1]} frames, but "
+            f"its checkpoint needs {wanted[0]} and {wanted[1]}; they are damaged: "
+            "start the run again in another folder"
+        )
+    write_manifest(folder, {**manifest, "steps_done": state.step})
+    return _Start(state=state, recorded_step=state.step, seconds=old.get("seconds", 0))
+
+
+def _advance(
+    force_field: ForceField,
+    system: MDSystem,
+    state: MDState,
+    integrator: Integrator,
+    recorder: Recorder,
+    *,
+    ends: Callable[[int], bool],
+    every: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[MDState, str | None]:
+    """Return the last good state, and the reason if a bad one follows it.
+
+    A KeyboardInterrupt may come at any point: the state is that of the last complete
+    step, and the next checkpoint cuts records beyond it.
+    """
+    try:
+        while not ends(state.step):
+            following = integrator(system, state, force_field)
+            fault = recorder.record(following)
+            if fault is not None:
+                return state, fault
+            state = following
+            if state.step % every == 0:
+                recorder.checkpoint(state)
+            if progress is not None:
+                progress(state.step)
+    except KeyboardInterrupt:
+        pass
+    return state, None
+
+
+def _status(step: int, n_steps: int, reason: str | None) -> Status:
+    if reason is not None:
+        return "stopped"
+    return "finished" if step >= n_steps else "interrupted"
+
+
+class _StopRequest:
+    """Notes the first SIGINT or SIGTERM, and raises KeyboardInterrupt at the second.
+
+    Python delivers signals to the main thread only; elsewhere nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._previous: dict[int, _Handler] = {}
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,242 @@
+"""Pictures of spectra as a chemist would publish them; needs matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molpool_calc.spectra.harmonic import HarmonicSpectrum
+from molpool_calc.spectra.spectrum import INFRARED_UNIT, Spectrum, peaks
+
+if TYPE_CHECKING:
+    import matplotlib.artist
+    import matplotlib.axes
+    import matplotlib.figure
+
+_LINE = "#1b3a5c"
+_BAND = "#a9c4dd"
+_STICKS = "#c8641e"
+_MEASURED = "#4d4d4d"
+_MOST_LABELS = 12
+# Least distance of upright labels, as a fraction of the axis: 8 pt on 6 inches.
+_LABEL_WIDTH = 0.019
+# The axis ends at most this far above the highest intensity: the upper limit at the
+# top of the strongest band of a short run would flatten all others.
+_HIGHEST_BAND = 1.6
+# Sticks shorter than this fraction of the longest get no head.
+_SHORTEST_STICK = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredPeaks:
+    """Positions (cm⁻¹) and relative heights of measured peaks, with their source."""
+
+    label: str
+    peaks: Sequence[tuple[float, float]]
+
+
+def plot_infrared(
+    spectrum: Spectrum,
+    path: str | Path,
+    *,
+    title: str,
+    sticks: HarmonicSpectrum | None = None,
+    experiment: MeasuredPeaks | None = None,
+) -> None:
+    """Draw an infrared spectrum with its band to a PNG, SVG or PDF file.
+
+    Args:
+        spectrum: The line and, if it has one, the 95 % band.
+        path: Where to write; the suffix decides on the format.
+        title: Stands above the axes.
+        sticks: Harmonic band strengths, on an axis of their own.
+        experiment: Measured peaks, in a narrow panel below.
+    """
+    # Here, not above: computing spectra does not need matplotlib, and a figure made
+    # without pyplot leaves the caller's figures and backend alone.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
+
+    layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0)
+    figure = Figure(figsize=(7.2, 4.4), layout=layout)
+    axes, panel = _make_axes(figure, experiment is not None)
+    left = _left_end(spectrum, sticks, experiment)
+    axes.set_xlim(left, 0.0)
+    shown = spectrum.wavenumbers <= left
+    top = float(spectrum.intensity[shown].max(initial=0.0)) or 1.0
+    _draw_line(axes, spectrum, top)
+    _label_peaks(axes, spectrum, left)
+    handles, labels = axes.get_legend_handles_labels()
+    if sticks is not None:
+        more_handles, more_labels = _draw_sticks(axes, sticks)
+        handles, labels = [*handles, *more_handles], [*labels, *more_labels]
+    if experiment is not None:
+        _draw_measured(panel, experiment)
+    panel.set_xlabel("wavenumber / cm$^{-1}$")
+    axes.set_title(title, loc="left", fontsize=11, pad=20)
+    _place_legend(axes, handles, labels)
+    figure.savefig(path, dpi=300)
+
+
+def _make_axes(
+    figure: "matplotlib.figure.Figure", with_panel: bool
+) -> tuple["matplotlib.axes.Axes", "matplotlib.axes.Axes"]:
+    if not with_panel:
+        axes = figure.add_subplot()
+        panel = axes
+    else:
+        axes, panel = figure.subplots(2, 1, sharex=True, height_ratios=(5.5, 1.0))
+        panel.spines["left"].set_visible(False)
+        panel.set_yticks([])
+    for each in {axes, panel}:
+        each.minorticks_on()
+        each.tick_params(which="both", direction="out", labelsize=9)
+        each.spines[["top", "right"]].set_visible(False)
+    return axes, panel
+
+
+def _left_end(
+    spectrum: Spectrum,
+    sticks: HarmonicSpectrum | None,
+    experiment: MeasuredPeaks | None,
+) -> float:
+    """Return the highest wavenumber worth showing, in full hundreds."""
+    positions = [position for position, _ in peaks(spectrum)]
+    if sticks is not None:
+        positions.extend(sticks.wavenumbers_cm1.tolist())
+    if experiment is not None:
+        positions.extend(position for position, _ in experiment.peaks)
+    end = float(spectrum.wavenumbers[-1])
+    highest = max(positions, default=end)
+    return float(min(100.0 * np.ceil((1.04 * highest + 60.0) / 100.0), end))
+
+
+def _draw_line(axes: "matplotlib.axes.Axes", spectrum: Spectrum, top: float) -> None:
+    x = spectrum.wavenumbers
+    highest = top
+    if spectrum.lower is not None and spectrum.upper is not None:
+        axes.fill_between(
+            x,
+            np.maximum(spectrum.lower, 0.0),
+            spectrum.upper,
+            color=_BAND,
+            alpha=0.6,
+            linewidth=0.0,
+            label="95 % confidence",
+        )
+        shown = x <= axes.get_xlim()[0]
+        highest = min(float(spectrum.upper[shown].max()), _HIGHEST_BAND * top)
+    axes.plot(x, spectrum.intensity, color=_LINE, linewidth=1.1, label="MD")
+    # Room for an upright label of four digits above the highest band.
+    axes.set_ylim(0.0, max(1.22 * top, 1.05 * highest))
+    unit = (
+        "km mol$^{-1}$ per cm$^{-1}$"
+        if spectrum.unit == INFRARED_UNIT
+        else spectrum.unit
+    )
+    axes.set_ylabel(f"absorption ({unit})")
+
+
+def _label_peaks(axes: "matplotlib.axes.Axes", spectrum: Spectrum, left: float) -> None:
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
+    shown = [peak for peak in peaks(spectrum) if peak[0] <= left]
+    strongest = sorted(sorted(shown, key=lambda peak: -peak[1])[:_MOST_LABELS])
+    places = _spread([position for position, _ in strongest], _LABEL_WIDTH * left)
+    for (position, height), place in zip(strongest, places, strict=True):
+        axes.annotate(
+            f"{position:.0f}",
+            (place, height),
+            xytext=(0.0, 5.0),
+            textcoords="offset points",
+            rotation=90.0,
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            color=_LINE,
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],
+        )
+
+
+def _spread(positions: list[float], distance: float) -> list[float]:
+    """Return ascending positions moved as little as possible to be a distance apart.
+
+    Positions that are too close form a group around their mean; groups that come too
+    close merge (least squares by pooling adjacent violators).
+    """
+    groups: list[tuple[float, int]] = []
+    for position in positions:
+        groups.append((position, 1))
+        while len(groups) > 1:
+            (left, n_left), (right, n_right) = groups[-2:]
+            if right - left >= distance * (n_left + n_right) / 2.0:
+                break
+            n = n_left + n_right
+            groups[-2:] = [((left * n_left + right * n_right) / n, n)]
+    return [
+        middle + distance * (k - (n - 1) / 2.0)
+        for middle, n in groups
+        for k in range(n)
+    ]
+
+
+def _draw_sticks(
+    axes: "matplotlib.axes.Axes", sticks: HarmonicSpectrum
+) -> tuple[list["matplotlib.artist.Artist"], list[str]]:
+    real = sticks.wavenumbers_cm1 > 0.0
+    heights = sticks.ir_km_mol[real]
+    twin = axes.twinx()
+    positions = sticks.wavenumbers_cm1[real]
+    twin.vlines(positions, 0.0, heights, color=_STICKS, linewidth=0.9, label="harmonic")
+    visible = heights > _SHORTEST_STICK * heights.max(initial=0.0)
+    twin.plot(positions[visible], heights[visible], "o", color=_STICKS, markersize=2.2)
+    # The line of the spectrum passes in front of the sticks.
+    axes.set_zorder(twin.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    twin.set_ylim(0.0, 1.6 * float(heights.max(initial=0.0)) or 1.0)
+    twin.minorticks_on()
+    twin.set_ylabel("harmonic band strength (km mol$^{-1}$)", color=_STICKS)
+    twin.tick_params(axis="y", which="both", colors=_STICKS, labelsize=9)
+    twin.spines["top"].set_visible(False)
+    twin.spines["right"].set_color(_STICKS)
+    drawn, names = twin.get_legend_handles_labels()
+    return list(drawn), list(names)
+
+
+def _place_legend(
+    axes: "matplotlib.axes.Axes",
+    handles: list["matplotlib.artist.Artist"],
+    labels: list[str],
+) -> None:
+    axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.3,
+        borderpad=0.0,
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=1.4,
+    )
+
+
+def _draw_measured(panel: "matplotlib.axes.Axes", experiment: MeasuredPeaks) -> None:
+    positions = [position for position, _ in experiment.peaks]
+    heights = np.array([height for _, height in experiment.peaks])
+    relative = heights / max(heights.max(initial=0.0), 1e-300)
+    panel.vlines(positions, 0.0, relative, color=_MEASURED, linewidth=1.2)
+    # Hanging from the common axis, like absorption in a transmission spectrum.
+    panel.set_ylim(1.15, 0.0)
+    panel.text(
+        0.005,
+        0.1,
+        experiment.label,
+        transform=panel.transAxes,
+        fontsize=8,
+        color=_MEASURED,
+        va="bottom",
+    )
