@@ -1,7 +1,7 @@
 """The ASE calculator."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, changes_since, restore, take_snapshot
 from molpool_calc.storage import load_potential
 
+IMAGE_DEPENDENT = frozenset({"dipole", "polarizability"})
+
 Source = str | os.PathLike[str] | NeuralPotential
 
 
@@ -33,8 +35,9 @@ class MolPoolCalculator(Calculator):
 
     Results: ``energy``, ``free_energy``, ``forces``, ``stress`` (of a cell with a
     volume; eV/Å³, Voigt order, tensile positive), ``energies`` where the pooling is
-    a sum, ``dipole`` and ``charges`` (not of periodic systems, where they depend on
-    the choice of images), and by ``get_property`` also ``polarizability`` (e²Å²/eV).
+    a sum, ``charges``, ``dipole``, and by ``get_property`` also ``polarizability``
+    (e²Å²/eV); the last two not of periodic systems, where the centre of mass, to
+    which they refer, depends on the choice of images.
     Total charge (e) and number of unpaired electrons come from
     ``atoms.info["charge"]`` and ``atoms.info["num_unpaired"]``, else from here.
 
@@ -49,7 +52,8 @@ class MolPoolCalculator(Calculator):
         skin: extra radius in Å within which neighbor lists are re-used.
         neighbors: ``"auto"`` or the name of a neighbor-list back end.
         uncertainty: largest allowed spread of any force component of a committee,
-            eV/Å; above it a calculation fails instead of returning.
+            eV/Å; above it a calculation fails instead of returning. Forces are then
+            always computed.
         charge: total charge in e where ``atoms.info`` states none.
         num_unpaired: unpaired electrons where ``atoms.info`` states none.
 
@@ -92,6 +96,13 @@ class MolPoolCalculator(Calculator):
             backend="vesin" if neighbors == "auto" else neighbors,
         )
         self.implemented_properties = self.evaluator.properties
+        if uncertainty is not None and (
+            len(members) == 1 or "forces" not in self.implemented_properties
+        ):
+            raise ValueError(
+                f"uncertainty={uncertainty!r} limits the spread of a committee's "
+                "forces; give several potentials that have forces, or leave it out"
+            )
         self.uncertainty, self.results_std = uncertainty, dict[str, Any]()
         self._charge, self._num_unpaired = float(charge), float(num_unpaired)
         self.parameters.update(
@@ -110,11 +121,26 @@ class MolPoolCalculator(Calculator):
 
     @atoms.setter
     def atoms(self, atoms: Atoms | None) -> None:
-        self._seen = None if atoms is None else take_snapshot(atoms, *self._info(atoms))
+        if atoms is None:  # ASE's word for a change, which check_state has described
+            self._seen = None
+            return
+        self.evaluator.forget()
+        self._seen = take_snapshot(atoms, *self._info(atoms))
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse every option: a potential is placed once, at construction."""
+        if kwargs:
+            raise ValueError(
+                f"{', '.join(kwargs)} cannot be set later; make a new MolPoolCalculator"
+            )
+        return {}
 
     def _info(self, atoms: Atoms) -> tuple[float, float]:
-        unpaired = atoms.info.get("num_unpaired", self._num_unpaired)
-        return total_charge_of(atoms, self._charge), float(unpaired)
+        unpaired = atoms.info.get("num_unpaired")
+        return (
+            total_charge_of(atoms, self._charge),
+            self._num_unpaired if unpaired is None else float(unpaired),
+        )
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last results, charge and spin included."""
@@ -130,8 +156,8 @@ class MolPoolCalculator(Calculator):
 
         Raises:
             ValueError: a structure the potential must not be asked about.
-            PropertyNotImplementedError: stress without a volume, or a dipole of a
-                periodic system.
+            PropertyNotImplementedError: stress without a volume, or the dipole or
+                polarizability of a periodic system.
             CalculationFailed: NaN, or a committee that disagrees too much.
         """
         atoms = self.atoms if atoms is None else atoms
@@ -140,17 +166,13 @@ class MolPoolCalculator(Calculator):
         charge, num_unpaired = self._info(atoms)
         self.evaluator.check(atoms, charge, num_unpaired)
         wanted = self._wanted(atoms, frozenset(properties))
+        if system_changes:  # nothing old may survive a failure below
+            self.results, self.results_std, self._seen = {}, {}, None
         found, spread = self.evaluator.evaluate(
             atoms, charge, wanted, same_system=set(system_changes) <= {"positions"}
         )
-        limit, disagreement = self.uncertainty, np.max(spread.get("forces", 0.0))
-        if limit is not None and disagreement > limit:
-            raise CalculationFailed(
-                f"the committee's forces spread by {disagreement:.3g} eV/Å, more than "
-                f"the {limit:g} allowed; the structure is outside the training data"
-            )
+        self._limit(spread)
         if system_changes:
-            self.results, self.results_std = {}, {}
             self._seen = take_snapshot(atoms, charge, num_unpaired)
         self.results.update(found)
         self.results_std.update(spread)
@@ -158,19 +180,17 @@ class MolPoolCalculator(Calculator):
     def _wanted(self, atoms: Atoms, properties: frozenset[str]) -> frozenset[str]:
         """Return what to compute: every head is cheap, every derivative is not."""
         periodic, volume = bool(atoms.pbc.any()), atoms.cell.rank == 3  # noqa: PLR2004
+        if periodic:
+            _refuse_images(properties)
         if "stress" in properties and not volume:
             raise PropertyNotImplementedError(
                 "stress needs a cell with three lattice vectors; set atoms.cell"
             )
-        if "dipole" in properties and periodic:
-            raise PropertyNotImplementedError(
-                "the dipole of a periodic system depends on which images of the atoms "
-                "are taken; make the molecule whole and set pbc to False"
-            )
         wanted = set(self.evaluator.potential.properties)
         wanted -= {"polarizability"} - properties
-        wanted -= {"dipole"} if periodic else set()
+        wanted -= IMAGE_DEPENDENT if periodic else set()
         wanted |= {"forces", "stress"} & properties
+        wanted |= set() if self.uncertainty is None else {"forces"}
         if periodic and volume and "forces" in wanted and self.evaluator.has_stress:
             wanted.add("stress")
         return frozenset(wanted)
@@ -179,10 +199,31 @@ class MolPoolCalculator(Calculator):
         """Return energy, forces, dipole, … of many structures, computed in batches."""
         for atoms in structures:
             self.evaluator.check(atoms, *self._info(atoms))
-        charges = [self._info(atoms)[0] for atoms in structures]
-        wanted = [self._wanted(a, frozenset({"forces"})) for a in structures]
-        common = frozenset.intersection(*wanted) if wanted else frozenset()
-        return self.evaluator.evaluate_many(structures, charges, common)
+        asked = {"forces"} & set(self.implemented_properties)
+        groups: dict[frozenset[str], list[int]] = {}
+        for place, atoms in enumerate(structures):
+            groups.setdefault(self._wanted(atoms, frozenset(asked)), []).append(place)
+        results: list[dict[str, Any]] = [{} for _ in structures]
+        for wanted, places in groups.items():
+            chosen = [structures[place] for place in places]
+            charges = [self._info(atoms)[0] for atoms in chosen]
+            found = self.evaluator.evaluate_many(chosen, charges, wanted)
+            for place, (mean, spread) in zip(places, found, strict=True):
+                self._limit(spread)
+                results[place] = mean
+        return results
+
+    def _limit(self, spread: Mapping[str, Any]) -> None:
+        """Fail if the committee disagrees too much."""
+        if self.uncertainty is None:
+            return
+        disagreement = np.max(spread["forces"])
+        if disagreement > self.uncertainty:
+            raise CalculationFailed(
+                f"the committee's forces spread by {disagreement:.3g} eV/Å, more than "
+                f"the {self.uncertainty:g} allowed; the structure is outside the "
+                "training data"
+            )
 
     def get_hessian(self, atoms: Atoms) -> Float[np.ndarray, "dof dof"]:
         """Return ∂²E/∂r∂r in eV/Å², computed in float64, in the order x0 y0 z0 x1."""
@@ -191,16 +232,23 @@ class MolPoolCalculator(Calculator):
 
     def get_dipole_derivatives(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3 3"]:
         """Return ∂μ_b/∂r_ia in e, axes (i, a, b), computed in float64."""
-        self.evaluator.check(atoms, *self._info(atoms))
-        return response.dipole_derivatives(self.evaluator, atoms, self._info(atoms)[0])
+        charge = self._check_molecule(atoms, "dipole")
+        return response.dipole_derivatives(self.evaluator, atoms, charge)
 
     def get_polarizability_derivatives(
         self, atoms: Atoms
     ) -> Float[np.ndarray, "atoms 3 3 3"]:
         """Return ∂α_bc/∂r_ia in e²Å/eV, axes (i, a, b, c), computed in float64."""
-        self.evaluator.check(atoms, *self._info(atoms))
-        charge = self._info(atoms)[0]
+        charge = self._check_molecule(atoms, "polarizability")
         return response.polarizability_derivatives(self.evaluator, atoms, charge)
+
+    def _check_molecule(self, atoms: Atoms, name: str) -> float:
+        """Check a structure whose ``name`` is to be differentiated; its charge."""
+        charge, num_unpaired = self._info(atoms)
+        self.evaluator.check(atoms, charge, num_unpaired)
+        if atoms.pbc.any():
+            _refuse_images(frozenset({name}))
+        return charge
 
     def polarizability_calculator(self) -> response.Polarizability:
         """Return the polarizability in the form ASE's ``PlaczekStatic`` calls it."""
@@ -212,6 +260,15 @@ class MolPoolCalculator(Calculator):
 
     def _get_name(self) -> str:
         return "molpool"
+
+
+def _refuse_images(properties: frozenset[str]) -> None:
+    """Refuse those properties of a periodic system that depend on its images."""
+    for name in sorted(IMAGE_DEPENDENT & properties):
+        raise PropertyNotImplementedError(
+            f"the {name} of a periodic system depends on which images of the atoms "
+            "are taken; make the molecule whole and set pbc to False"
+        )
 
 
 def _load(source: Source) -> NeuralPotential:

@@ -123,6 +123,9 @@ def detach(prediction: Prediction) -> Prediction:
         value = getattr(prediction, name)
         if isinstance(value, Tensor):
             fields[name] = value.detach()
+    if prediction.others is not None:
+        others = prediction.others.items()
+        fields["others"] = {name: value.detach() for name, value in others}
     return replace(prediction, **fields)
 
 
@@ -198,8 +201,7 @@ def _property_rows(
         raise ValueError(f"this potential has no {name}; it has {known}")
 
     def components(copies: AtomsBatch, pairs: NeighborList) -> Tensor:
-        with torch.enable_grad():
-            prediction = potential(copies, pairs, frozenset({name}))
+        prediction = potential(copies, pairs, frozenset({name}))
         value: Tensor = getattr(prediction, name)
         return value.reshape(copies.systems.n_segments, -1)
 
@@ -225,8 +227,9 @@ def _jacobian(
         columns = columns.to(batch.positions.device)
         copies, pairs = repeat_system(batch, neighbors, len(columns))
         positions = copies.positions.detach().requires_grad_()
-        values = function(replace(copies, positions=positions), pairs)
-        chosen = values.gather(1, columns[:, None]).sum()
+        with torch.enable_grad():
+            values = function(replace(copies, positions=positions), pairs)
+            chosen = values.gather(1, columns[:, None]).sum()
         gradient = torch.zeros_like(positions)
         if chosen.requires_grad:
             (found,) = torch.autograd.grad(chosen, positions, allow_unused=True)
@@ -262,5 +265,6 @@ def repeat_system(
         center=neighbors.center.repeat(n_copies) + atom_offset,
         neighbor=neighbors.neighbor.repeat(n_copies) + atom_offset,
         shift=None if shift is None else shift.repeat(n_copies, 1),
+        n_dense=neighbors.n_dense,
     )
     return repeated, pairs

@@ -5,7 +5,7 @@ a batch and its pairs into detached results. ``EagerEngine`` runs the network as
 written.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ DTypeName = Literal["float32", "float64"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Evaluates one potential at one dtype on one device."""
 

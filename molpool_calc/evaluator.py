@@ -31,8 +31,8 @@ class Evaluator:
         backend: which program searches neighbors.
 
     Raises:
-        ValueError: no potential, or a committee whose members differ in elements or
-            properties.
+        ValueError: no potential, or a committee whose members differ in elements,
+            charges or properties.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Evaluator:
             raise ValueError("no potential was given; give at least one")
         first = potentials[0]
         for other in potentials[1:]:
-            if (other.species, other.properties) != (first.species, first.properties):
+            if _coverage(other) != _coverage(first):
                 raise ValueError(
-                    f"{other.spec.name} and {first.spec.name} differ in elements or "
-                    "properties; a committee needs members that agree in both"
+                    f"{other.spec.name} and {first.spec.name} differ in elements, "
+                    "charges or properties; a committee needs members that agree in all"
                 )
         self.engines = [EagerEngine(member, device, dtype) for member in potentials]
         self.device, self.dtype, self.backend = device, dtype, backend
@@ -72,8 +72,11 @@ class Evaluator:
         if "energy" in names:
             names |= {"free_energy", "forces"}
         names |= {"stress"} if self.has_stress else set()
-        names -= set() if self.potential.extensive else {"energies"}
         return sorted(names)
+
+    def forget(self) -> None:
+        """Drop what is kept of the last structure (but not its neighbor list)."""
+        self._batch = None
 
     def check(self, atoms: Atoms, charge: float, num_unpaired: float) -> None:
         """Check that the potential may be asked about a structure.
@@ -122,7 +125,9 @@ class Evaluator:
         batch = replace(self._batch, positions=positions)
         pairs = self.lists.update(batch)
         members = [
-            as_results(engine.evaluate(batch, pairs, properties), 0, slice(None))
+            as_results(
+                engine.evaluate(batch, pairs, properties), 0, slice(None), properties
+            )
             for engine in self.engines
         ]
         return _committee(members)
@@ -132,9 +137,9 @@ class Evaluator:
         structures: Sequence[Atoms],
         charges: Sequence[float],
         properties: frozenset[str],
-    ) -> list[dict[str, Any]]:
-        """Return the results of many structures, several in one forward pass."""
-        results: list[dict[str, Any]] = []
+    ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return ``evaluate`` of many structures, several in one forward pass."""
+        results: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for first, last in _batches([len(atoms) for atoms in structures]):
             batch = batch_from_atoms(
                 structures[first:last],
@@ -148,7 +153,7 @@ class Evaluator:
 
     def _split(
         self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]
-    ) -> list[dict[str, Any]]:
+    ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         predictions = [e.evaluate(batch, pairs, properties) for e in self.engines]
         sizes = np.bincount(
             batch.systems.index.cpu(), minlength=batch.systems.n_segments
@@ -157,16 +162,26 @@ class Evaluator:
         return [
             _committee(
                 [
-                    as_results(p, k, slice(ends[k] - sizes[k], ends[k]))
+                    as_results(p, k, slice(ends[k] - sizes[k], ends[k]), properties)
                     for p in predictions
                 ]
-            )[0]
+            )
             for k in range(len(sizes))
         ]
 
 
-def as_results(prediction: Prediction, system: int, atoms: slice) -> dict[str, Any]:
+def _coverage(potential: NeuralPotential) -> tuple[frozenset[Any], ...]:
+    charges = frozenset(potential.spec.total_charges)
+    return potential.species, charges, potential.properties
+
+
+def as_results(
+    prediction: Prediction, system: int, atoms: slice, wanted: frozenset[str]
+) -> dict[str, Any]:
     """Return one system's results: floats, float64 arrays, stress as six numbers.
+
+    The dipole and the polarizability are given only if wanted: a head gives a dipole
+    with its charges, also of a periodic system, where it means nothing.
 
     Raises:
         CalculationFailed: a result is NaN or infinite.
@@ -176,7 +191,7 @@ def as_results(prediction: Prediction, system: int, atoms: slice) -> dict[str, A
         value = getattr(prediction, name)
         if value is not None:
             results[name] = value[atoms].cpu().double().numpy()
-    for name in ("dipole", "polarizability"):
+    for name in wanted & {"dipole", "polarizability"}:
         value = getattr(prediction, name)
         if value is not None:
             results[name] = value[system].cpu().double().numpy()

@@ -6,7 +6,7 @@ the matching fields of a ``Prediction``. It never looks into the network or pool
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from molpool_calc.poolings import POOLINGS
 from molpool_calc.segments import segment_count, segment_sum
 
 
+@runtime_checkable
 class Head(Protocol):
     """Features in, prediction fields out."""
 
@@ -84,7 +85,6 @@ class EnergyHead(nn.Module):
         reference_energies: E⁰ in eV by atomic number; 0 where left out.
     """
 
-    properties = frozenset({"energy", "energies"})
     needs_vectors = False
 
     def __init__(
@@ -99,6 +99,9 @@ class EnergyHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = make_pooling(pooling)
+        self.properties = frozenset(
+            {"energy", "energies"} if self.pooling.extensive else {"energy"}
+        )
         self.scale = scale
         width = n_features // 2 if n_hidden is None else n_hidden
         self.before = TwoLayer(n_features, width, 1, activation)

@@ -10,7 +10,7 @@ ion is taken with respect to its centre of mass.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -50,21 +50,28 @@ class NeighborList:
     ``positions[neighbor] + shift @ cell - positions[center]``; ``None`` states that
     no pair crosses a periodic boundary. Pairs beyond the cutoff are allowed: they
     contribute exactly nothing.
+
+    ``n_dense`` states the dense layout: all systems are molecules of that many atoms,
+    and the pairs are every atom with every atom of its molecule, itself included, in
+    order. An atom with itself counts as out of reach.
     """
 
     center: Int[Tensor, " pairs"]
     neighbor: Int[Tensor, " pairs"]
     shift: Float[Tensor, "pairs 3"] | None
+    n_dense: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Edges:
-    """The only geometry a network sees."""
+    """The only geometry a network sees; ``n_dense`` as in ``NeighborList``."""
 
     center: Int[Tensor, " pairs"]
     neighbor: Int[Tensor, " pairs"]
     vectors: Float[Tensor, "pairs 3"]
     distances: Float[Tensor, " pairs"]
+    n_atoms: int
+    n_dense: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -93,6 +100,7 @@ class Prediction:
     others: Mapping[str, Float[Tensor, " systems"]] | None = None
 
 
+@runtime_checkable
 class Network(Protocol):
     """Pairs of atoms in, atom features out; a pair at the cutoff counts for nothing."""
 
@@ -107,6 +115,7 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
 class Pooling(Protocol):
     """Features of atoms in, features of systems out; sees nothing else.
 
@@ -124,6 +133,7 @@ class Pooling(Protocol):
         ...
 
 
+@runtime_checkable
 class Potential(Protocol):
     """A batch and its pairs in, a prediction out: what engines and MD accept.
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from molpool_calc.elements import symbol
 from molpool_calc.heads import HEADS
 from molpool_calc.interfaces import AtomsBatch, Edges, NeighborList, Prediction
 from molpool_calc.networks import NETWORKS
+
+OUT_OF_REACH = 1e3
+"""Å, along each axis: farther than any cutoff."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +62,33 @@ class PotentialSpec:
 def edges_from_positions(batch: AtomsBatch, neighbors: NeighborList) -> Edges:
     """Return pair vectors from center to neighbor and their lengths, differentiable."""
     positions, center, neighbor = batch.positions, neighbors.center, neighbors.neighbor
-    vectors = positions.index_select(0, neighbor) - positions.index_select(0, center)
+    n = neighbors.n_dense
+    if n is None:
+        ends = positions.index_select(0, neighbor)
+        vectors = ends - positions.index_select(0, center)
+    else:
+        grouped = positions.view(-1, n, 3)
+        vectors = grouped[:, None, :, :] - grouped[:, :, None, :]
+        # an atom is put out of its own reach, where no distance is zero
+        vectors = (vectors + _away_from_itself(n, positions)).view(-1, 3)
     if neighbors.shift is not None:
         cells = batch.cell[batch.systems.index[center]]
         shift = neighbors.shift.to(vectors.dtype)
         vectors = vectors + torch.einsum("pi,pij->pj", shift, cells)
     distances = torch.linalg.vector_norm(vectors, dim=1)
-    return Edges(center=center, neighbor=neighbor, vectors=vectors, distances=distances)
+    return Edges(
+        center=center,
+        neighbor=neighbor,
+        vectors=vectors,
+        distances=distances,
+        n_atoms=positions.shape[0],
+        n_dense=n,
+    )
+
+
+def _away_from_itself(n: int, like: Tensor) -> Float[Tensor, "atoms atoms 1"]:
+    eye = torch.eye(n, dtype=like.dtype, device=like.device)
+    return (eye * OUT_OF_REACH)[:, :, None]
 
 
 class NeuralPotential(nn.Module):

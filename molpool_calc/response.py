@@ -1,8 +1,8 @@
-"""Second derivatives and polarizabilities of structures, in float64.
+"""Second derivatives of structures, in float64, and polarizabilities.
 
 A float32 Hessian loses the low vibrations in rounding, so these are computed with a
 float64 copy of the potential whatever the calculator's dtype. A committee gives the
-mean of its members.
+mean of its members. ``Polarizability`` alone asks the calculator, in its dtype.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,9 @@
 """Writes a run while it goes on: a record for every step, frames, checkpoints."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,14 +65,8 @@ class Recorder:
         self._steps_layout, frames_layout = layouts(manifest)
         kept = n_records(resumed_at, recording.every) if resumed_at >= 0 else (0, 0)
         folder = recording.folder
-        with ExitStack() as opened:
-            self._steps = opened.enter_context(
-                RecordWriter(folder / STEPS, self._steps_layout, kept[0])
-            )
-            self._frames = opened.enter_context(
-                RecordWriter(folder / FRAMES, frames_layout, kept[1])
-            )
-            self._opened = opened.pop_all()
+        self._steps = RecordWriter(folder / STEPS, self._steps_layout, kept[0])
+        self._frames = RecordWriter(folder / FRAMES, frames_layout, kept[1])
 
     def record(self, state: MDState) -> str | None:
         """Append the state; or return what is not finite in it, appending nothing."""
@@ -101,6 +93,11 @@ class Recorder:
         self._frames.sync(n_frames)
         save_checkpoint(self._recording.folder / CHECKPOINT, state)
 
+    def close(self) -> None:
+        """Close the streams; what was recorded stays."""
+        self._steps.close()
+        self._frames.close()
+
     def _append_frame(self, state: MDState) -> None:
         velocities = state.momenta / self._system.masses[:, None] * FEMTOSECOND
         self._frames.append(
@@ -122,17 +119,6 @@ class Recorder:
             f"all is well up to step {state.step - 1}; try a shorter time step, a "
             "lower temperature or a relaxed structure"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._opened.close()
 
 
 def _given(

@@ -12,8 +12,7 @@ use the checkpoint.
 import os
 import zlib
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -21,7 +20,7 @@ from jaxtyping import Shaped
 STEPS = "steps.bin"
 FRAMES = "frames.bin"
 
-Records = Shaped[np.ndarray[Any, np.dtype[np.void]], " records"]
+Records = Shaped[np.ndarray, " records"]
 
 
 class Observable(NamedTuple):
@@ -83,15 +82,8 @@ class RecordWriter:
         self._file.truncate(n_kept * self._size)
         os.fsync(self._file.fileno())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file; what was appended stays."""
         self._file.close()
 
 

@@ -9,10 +9,10 @@ follows from its step, so the streams are cut to it when a run goes on.
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
 
 import torch
 
@@ -37,8 +37,6 @@ from molpool_calc.md.trajectory import (
     remove_streams,
     restore_streams,
 )
-
-_Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def simulate(
@@ -86,8 +84,9 @@ def simulate(
     )
     begin = _resume if recording.resume else _start
     start = begin(state, recording, manifest)
-    with _StopRequest() as request:
-        with Recorder(system, recording, manifest, start.recorded_step) as recorder:
+    with _stop_request() as request:
+        recorder = Recorder(system, recording, manifest, start.recorded_step)
+        with closing(recorder):
             if start.recorded_step < 0:
                 recorder.record(start.state)
                 recorder.checkpoint(start.state)
@@ -215,31 +214,28 @@ def _status(step: int, n_steps: int, reason: str | None) -> Status:
 
 
 class _StopRequest:
-    """Notes the first SIGINT or SIGTERM, and raises KeyboardInterrupt at the second.
+    """Notes the first SIGINT or SIGTERM, and raises KeyboardInterrupt at the second."""
 
-    Python delivers signals to the main thread only; elsewhere nothing is changed.
-    """
+    received = False
 
-    def __init__(self) -> None:
-        self.received = False
-        self._previous: dict[int, _Handler] = {}
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
         if self.received:
             raise KeyboardInterrupt
         self.received = True
 
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._previous.items():
+@contextmanager
+def _stop_request() -> Iterator[_StopRequest]:
+    """Listen for signals; only the main thread gets them, others hear of none."""
+    request = _StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, request) for number in numbers]
+    try:
+        yield request
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

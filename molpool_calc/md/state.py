@@ -6,7 +6,7 @@ molecule are systems of one batch, moved by one call of the force field.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float64, Int, UInt8
@@ -30,6 +30,7 @@ class Response:
     dipole: Float64[Tensor, "systems 3"] | None
 
 
+@runtime_checkable
 class ForceField(Protocol):
     """Positions of all systems in, energies, forces and dipoles out.
 
@@ -46,13 +47,15 @@ class ForceField(Protocol):
 class MDSystem:
     """What does not change during a run; make it with `make_system`.
 
-    ``degrees_of_freedom`` is the dimension of the space that the momenta of each
-    system live in: it turns kinetic energies into temperatures.
+    ``free`` says which motion the momenta have: ``internal`` if rigid motion is kept
+    at zero, else ``all``. ``degrees_of_freedom`` is the dimension of the space that
+    they live in, for each system: it turns kinetic energies into temperatures.
     """
 
     atomic_numbers: Int[Tensor, " atoms"]
     masses: Float64[Tensor, " atoms"]
     systems: Segments
+    free: Literal["internal", "all"]
     degrees_of_freedom: Float64[Tensor, " systems"]
     cell: Float64[Tensor, "systems 3 3"] | None = None
     pbc: Bool[Tensor, "systems 3"] | None = None
@@ -110,6 +113,7 @@ def make_system(
         atomic_numbers=atomic_numbers,
         masses=masses,
         systems=systems,
+        free=free,
         degrees_of_freedom=3.0 * sum_over_atoms(torch.ones_like(masses), systems),
         cell=cell,
         pbc=pbc,

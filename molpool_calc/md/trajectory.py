@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int, Shaped
 
 from molpool_calc._version import __version__
 from molpool_calc.md.manifest import TRAJECTORY, Manifest, read_manifest
@@ -29,7 +29,6 @@ from molpool_calc.md.records import (
     write_records,
 )
 
-NDArray = np.ndarray
 FRAME_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
 
 
@@ -42,19 +41,19 @@ class RunData:
     that was killed or has not ended. ``inputs`` are the caller's, from ``run.json``.
     """
 
-    times_fs: Float64[NDArray, " steps"]
-    energies: Float64[NDArray, "replicas steps"]
-    kinetic: Float64[NDArray, "replicas steps"]
-    heat: Float64[NDArray, "replicas steps"]
-    dipoles: Float64[NDArray, "replicas steps 3"] | None
-    frame_steps: Int[NDArray, " frames"]
-    positions: Float64[NDArray, "replicas frames atoms 3"]
-    velocities: Float32[NDArray, "replicas frames atoms 3"]
-    atomic_numbers: Int[NDArray, " atoms"]
-    masses: Float64[NDArray, " atoms"]
-    degrees_of_freedom: Float64[NDArray, " replicas"]
-    cell: Float64[NDArray, "replicas 3 3"] | None
-    pbc: Bool[NDArray, "replicas 3"] | None
+    times_fs: Float64[np.ndarray, " steps"]
+    energies: Float64[np.ndarray, "replicas steps"]
+    kinetic: Float64[np.ndarray, "replicas steps"]
+    heat: Float64[np.ndarray, "replicas steps"]
+    dipoles: Float64[np.ndarray, "replicas steps 3"] | None
+    frame_steps: Int[np.ndarray, " frames"]
+    positions: Float64[np.ndarray, "replicas frames atoms 3"]
+    velocities: Float32[np.ndarray, "replicas frames atoms 3"]
+    atomic_numbers: Int[np.ndarray, " atoms"]
+    masses: Float64[np.ndarray, " atoms"]
+    degrees_of_freedom: Float64[np.ndarray, " replicas"]
+    cell: Float64[np.ndarray, "replicas 3 3"] | None
+    pbc: Bool[np.ndarray, "replicas 3"] | None
     timestep_fs: float
     ensemble: str
     temperature: float | None
@@ -189,7 +188,7 @@ class _Clock:
     """Writes time-dependent elements that share one dataset of steps and times."""
 
     def __init__(
-        self, file: h5py.File, steps: Int[NDArray, " n"], timestep_fs: float
+        self, file: h5py.File, steps: Int[np.ndarray, " n"], timestep_fs: float
     ) -> None:
         self.n = len(steps)
         self._step = file.create_dataset(None, data=steps)
@@ -197,7 +196,11 @@ class _Clock:
         self._time.attrs["unit"] = "fs"
 
     def element(
-        self, parent: h5py.Group, name: str, values: NDArray[Any, Any], unit: str
+        self,
+        parent: h5py.Group,
+        name: str,
+        values: Shaped[np.ndarray, "..."],
+        unit: str,
     ) -> None:
         element = parent.create_group(name)
         element["step"], element["time"] = self._step, self._time
@@ -248,7 +251,7 @@ def _empty(steps: h5py.Dataset, layout: np.dtype[np.void]) -> Records:
     return records
 
 
-def _fill(column: NDArray[Any, Any], values: h5py.Dataset) -> None:
+def _fill(column: Shaped[np.ndarray, "..."], values: h5py.Dataset) -> None:
     if values.shape != column.shape:
         raise ValueError(f"{values.name} has the shape {values.shape}")
     column[...] = values[...]

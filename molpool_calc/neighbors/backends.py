@@ -46,7 +46,7 @@ _Search = Callable[
 ]
 
 
-def candidate_pairs(batch: AtomsBatch, cutoff: float, backend: Backend) -> NeighborList:
+def candidate_pairs(batch: AtomsBatch, cutoff: float, backend: str) -> NeighborList:
     """Return all pairs within the cutoff, and possibly more, as a back end finds them.
 
     Raises:
@@ -127,8 +127,8 @@ def _bounding_box(
 
     The new vectors are orthogonal to the periodic ones and to each other, and long
     enough for all atoms, which planar molecules and zero vectors need. Their length is
-    limited to a hundred cutoffs to bound the memory of matscipy, which counts atoms
-    outside to the outermost bins and so stays exact.
+    limited to a hundred cutoffs to bound the memory for bins; matscipy and ASE count
+    atoms outside to the outermost bins and so stay exact.
     """
     free = np.flatnonzero(~pbc)
     normals = np.linalg.svd(cell)[2][3 - len(free) :]
@@ -146,8 +146,10 @@ def _ase(
     pbc: Bool[np.ndarray, " 3"],
     cutoff: float,
 ) -> _Found:
+    # A zero vector would make up to a million empty bins, or one with all atoms.
+    box, origin = _bounding_box(positions, cell, pbc, cutoff)
     i, j, shift = primitive_neighbor_list(  # type: ignore[no-untyped-call]  # ASE's
-        "ijS", pbc, cell, positions, cutoff
+        "ijS", pbc, box, positions - origin, cutoff
     )
     return i, j, shift
 
@@ -213,7 +215,7 @@ def _near(
     neighbor: Int[Tensor, " pairs"],
     shift: Float[Tensor, "pairs 3"],
     cutoff: float,
-) -> _Tensors:
+) -> tuple[Int[Tensor, " near"], Int[Tensor, " near"], Float[Tensor, "near 3"]]:
     """Return the pairs within the cutoff, no atom with itself."""
     pairs = NeighborList(center=center, neighbor=neighbor, shift=shift)
     distinct = (center != neighbor) | (shift != 0).any(1)

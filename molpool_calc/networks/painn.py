@@ -13,6 +13,8 @@ Eq. 10 update Δs^u               ``change`` + ``gate_product``·⟨U v⃗, V v�
 r̂_ij points from the center i to the neighbor j.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -26,7 +28,12 @@ from molpool_calc.networks.layers import (
     dense,
     enveloped_linear,
 )
-from molpool_calc.segments import segment_sum
+from molpool_calc.pair_sums import (
+    gather_neighbors,
+    sum_directions,
+    sum_gated_vectors,
+    sum_neighbors,
+)
 
 
 class PaiNNMessage(nn.Module):
@@ -48,16 +55,14 @@ class PaiNNMessage(nn.Module):
         ``vectors=None`` stands for the zeros of the first round; ``edges.vectors``
         are unit vectors here.
         """
-        n_atoms = scalars.shape[0]
-        context = self.context(scalars).index_select(0, edges.neighbor)
-        gate_scalar, gate_direction, gate_vector = (context * filters).chunk(3, dim=1)
-        scalars = scalars + segment_sum(gate_scalar, edges.center, n_atoms)
-        message = gate_direction[:, None, :] * edges.vectors[:, :, None]
+        context = gather_neighbors(edges, filters, self.context(scalars))
+        gate_scalar, gate_direction, gate_vector = context.chunk(3, dim=1)
+        scalars = scalars + sum_neighbors(edges, gate_scalar)
+        received = sum_directions(edges, gate_direction)
         if vectors is None:
-            return scalars, segment_sum(message, edges.center, n_atoms)
-        neighbor_vectors = vectors.index_select(0, edges.neighbor)
-        message = torch.addcmul(message, gate_vector[:, None, :], neighbor_vectors)
-        return scalars, vectors + segment_sum(message, edges.center, n_atoms)
+            return scalars, received
+        received = received + sum_gated_vectors(edges, gate_vector, vectors)
+        return scalars, vectors + received
 
 
 class PaiNNUpdate(nn.Module):
@@ -143,12 +148,7 @@ class PaiNN(nn.Module):
     ) -> AtomFeatures:
         """Return scalar and vector features of every atom."""
         radial = self.radial(edges)
-        unit_edges = Edges(
-            center=edges.center,
-            neighbor=edges.neighbor,
-            vectors=edges.vectors / edges.distances[:, None],
-            distances=edges.distances,
-        )
+        unit_edges = replace(edges, vectors=edges.vectors / edges.distances[:, None])
         filters = [enveloped_linear(layer, radial) for layer in self.filters]
         scalars, vectors = self.embedding(atomic_numbers), None
         for layer, (message, update) in enumerate(

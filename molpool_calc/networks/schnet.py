@@ -15,7 +15,7 @@ from molpool_calc.networks.layers import (
     TwoLayer,
     dense,
 )
-from molpool_calc.segments import segment_sum
+from molpool_calc.pair_sums import gather_neighbors, sum_neighbors
 
 
 class SchNetInteraction(nn.Module):
@@ -39,10 +39,8 @@ class SchNetInteraction(nn.Module):
     ) -> Float[Tensor, "atoms features"]:
         """Return the change of the features."""
         filters = self.filter(basis) * envelope
-        messages = self.project(scalars).index_select(0, edges.neighbor) * filters
-        change: Tensor = self.output(
-            segment_sum(messages, edges.center, scalars.shape[0])
-        )
+        messages = gather_neighbors(edges, filters, self.project(scalars))
+        change: Tensor = self.output(sum_neighbors(edges, messages))
         return change
 
 

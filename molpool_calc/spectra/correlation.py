@@ -69,14 +69,14 @@ def half_width(window: Window, *, taper: float = 0.0) -> float:
         taper: Lag length over length of the run. A biased autocorrelation falls by
             this fraction over the window, which widens the line.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(64)
+    nodes, weights = np.polynomial.legendre.leggauss(32)
     fraction = (nodes + 1.0) / 2.0
     tapered = weights * window_values(window, fraction) * (1.0 - taper * fraction)
 
     def above_half(y: float) -> float:
         return float(tapered @ (np.cos(y * fraction) - 0.5))
 
-    return float(brentq(above_half, 0.1, 10.0, xtol=1e-12))
+    return float(brentq(above_half, 0.1, 10.0, xtol=1e-10))
 
 
 def shortest_length_fs(window: Window, resolution: float, *, biased: bool) -> float:
@@ -214,5 +214,5 @@ def require_resolved(highest_wavenumber: float, timestep_fs: float) -> None:
             f"samples every {timestep_fs:g} fs resolve up to {nyquist:.0f} cm-1 and "
             f"would fold {highest_wavenumber:g} cm-1 onto a false band; sample at "
             f"least every {np.floor(longest * 100) / 100:g} fs, or state a lower "
-            "highest wavenumber if nothing moves as fast"
+            "highest wavenumber and maximum if nothing moves as fast"
         )

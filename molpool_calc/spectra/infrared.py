@@ -64,10 +64,14 @@ def infrared_spectrum(
         >>> time = 0.5 * np.arange(20_000)
         >>> dipoles = np.zeros((1, 20_000, 3))
         >>> dipoles[0, :, 2] = 0.01 * np.cos(2 * np.pi * 2.99792458e-5 * 1500 * time)
-        >>> spectrum = infrared_spectrum(dipoles, timestep_fs=0.5, temperature=300)
+        >>> spectrum = infrared_spectrum(dipoles, timestep_fs=0.5, temperature=300.0)
         >>> float(spectrum.wavenumbers[spectrum.intensity.argmax()].round())
         1500.0
     """
+    if dipoles.ndim != 3 or dipoles.shape[2] != 3:  # noqa: PLR2004 (x, y, z)
+        raise ValueError(
+            f"the dipoles have the shape {dipoles.shape}; give (replicas, steps, 3)"
+        )
     estimator = estimator or Estimator()
     step_fs = timestep_fs if verlet_timestep_fs is None else verlet_timestep_fs
     if not 0.0 < step_fs <= timestep_fs:

@@ -54,12 +54,22 @@ def plot_infrared(
         sticks: Harmonic band strengths, on an axis of their own.
         experiment: Measured peaks, in a narrow panel below.
     """
+    figure = _compose(spectrum, title, sticks, experiment)
+    figure.savefig(path, dpi=300)
+
+
+def _compose(
+    spectrum: Spectrum,
+    title: str,
+    sticks: HarmonicSpectrum | None,
+    experiment: MeasuredPeaks | None,
+) -> "matplotlib.figure.Figure":
     # Here, not above: computing spectra does not need matplotlib, and a figure made
     # without pyplot leaves the caller's figures and backend alone.
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
-    layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0)
+    layout = ConstrainedLayoutEngine(h_pad=0.05, hspace=0.0)
     figure = Figure(figsize=(7.2, 4.4), layout=layout)
     axes, panel = _make_axes(figure, experiment is not None)
     left = _left_end(spectrum, sticks, experiment)
@@ -77,7 +87,7 @@ def plot_infrared(
     panel.set_xlabel("wavenumber / cm$^{-1}$")
     axes.set_title(title, loc="left", fontsize=11, pad=20)
     _place_legend(axes, handles, labels)
-    figure.savefig(path, dpi=300)
+    return figure
 
 
 def _make_axes(

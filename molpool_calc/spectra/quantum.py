@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from molpool_calc.units import BOLTZMANN, INVERSE_CM
 
@@ -49,7 +50,7 @@ def quantum_factor(
         safe = np.where(x == 0.0, 1.0, x)
         return np.where(x == 0.0, 1.0, safe / -np.expm1(-safe))
     if correction == "standard":
-        return 1.0 + np.tanh(x / 2.0)
+        return np.asarray(2.0 * expit(x))
     if correction == "schofield":
         if np.max(x, initial=0.0) > _LARGEST_SCHOFIELD:
             raise ValueError(

@@ -86,12 +86,12 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
         _demand_finite(values, name, path)
         return values * factor
 
-    n_frames = len(arrays["sizes"])
+    numbers, n_frames = _elements(arrays, path), len(arrays["sizes"])
     positions, cells = scaled("positions", "length"), scaled("cell", "length")
     assert positions is not None  # readers always give them, units always a length
     dataset = Dataset(
         offsets=np.concatenate(([0], np.cumsum(arrays["sizes"]))),
-        numbers=_elements(arrays, path),
+        numbers=numbers,
         positions=positions,
         cells=np.zeros((n_frames, 3, 3)) if cells is None else cells,
         pbc=arrays.get("pbc", np.zeros((n_frames, 3))).astype(bool),
@@ -107,9 +107,9 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
 
 
 def _elements(arrays: Arrays, path: Path) -> Int[np.ndarray, " atoms"]:
-    numbers = arrays["numbers"].astype(np.int64)
     if (arrays["sizes"] < 1).any():
         raise ValueError(f"{path.name} holds frames without atoms; leave them out")
+    numbers = arrays["numbers"].astype(np.int64)
     low, high = int(numbers.min()), int(numbers.max())
     if not 1 <= low <= high <= MAX_ATOMIC_NUMBER:
         raise ValueError(

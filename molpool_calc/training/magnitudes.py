@@ -158,6 +158,8 @@ def _line(
     x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"]
 ) -> tuple[float, float]:
     """Return correlation and slope of y against x; the slope is that of both errors."""
+    if not len(x):
+        return 0.0, 0.0
     x, y = x - x.mean(), y - y.mean()
     norm = float(np.sqrt((x**2).sum() * (y**2).sum()))
     if norm == 0.0:

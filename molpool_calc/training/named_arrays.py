@@ -25,7 +25,7 @@ NAMES = {
     "forces": ("forces", "F", "REF_forces", "totFOR"),
     "dipole": ("dipole", "D", "dipoles", "mu", "REF_dipole", "vDIP"),
     "polarizability": ("polarizability", "alpha", "REF_polarizability"),
-    "charge": ("charge", "total_charge"),
+    "charge": ("charge", "total_charge", "Q"),
     "cell": ("cell", "cells"),
     "pbc": ("pbc",),
     "split": ("split",),
@@ -95,12 +95,11 @@ def frames_of_arrays(
                 f"it holds {', '.join(sorted(available)) or 'nothing at all'}"
             )
     raw = {quantity: _array(file, key, where) for quantity, key in found.items()}
-    if raw["numbers"].dtype.kind == "U":
-        symbols = raw["numbers"]
-        numbers = [number(str(symbol)) for symbol in symbols.flat]
-        raw["numbers"] = np.array(numbers).reshape(symbols.shape)
+    raw["numbers"] = _atomic_numbers(raw["numbers"])
     is_ragged = raw["positions"].ndim == 2  # noqa: PLR2004 (atoms, axes)
     sizes, per_atom = _one_list(raw, where) if is_ragged else _padded(raw, where)
+    if found.get("charge") == "Q" and raw["charge"].size != len(sizes):
+        del raw["charge"]  # Q is the total charge in PhysNet, of each atom elsewhere
     per_frame = {
         name: _per_frame(raw[name], (len(sizes), *shape), name, where)
         for name, shape in PER_FRAME.items()
@@ -121,6 +120,14 @@ def _array(file: Mapping[str, Any], key: str, where: str) -> np.ndarray:
     if values.dtype.kind in "SO":
         values = values.astype("S").astype(str)  # HDF5 gives text as bytes
     return -values if key.startswith("-") else values
+
+
+def _atomic_numbers(values: np.ndarray) -> np.ndarray:
+    """Return atomic numbers, also for chemical symbols; empty ones are padding."""
+    if values.dtype.kind != "U":
+        return values
+    numbers = [number(str(symbol)) if symbol else 0 for symbol in values.flat]
+    return np.array(numbers).reshape(values.shape)
 
 
 def _padded(raw: Arrays, where: str) -> tuple[np.ndarray, Arrays]:

@@ -100,6 +100,7 @@ class Trainer:
             base / recipe.data.file,
             units=recipe.data.units,
             keys=recipe.data.keys,
+            check_units=recipe.data.check_units,
             format=recipe.data.format,
         )
         self.parts = split_frames(recipe.data.split, dataset)

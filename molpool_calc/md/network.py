@@ -1,0 +1,48 @@
+"""A network engine as the force field of molecular dynamics."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from molpool_calc.engine import Engine
+from molpool_calc.interfaces import AtomsBatch
+from molpool_calc.md.state import Response
+from molpool_calc.neighbors import VerletList
+
+SKIN = 1.0  # Å; a molecule of up to 12 atoms needs no list at all
+
+
+class NetworkForceField:
+    """Positions of all replicas in, energies, forces and dipoles out, in one pass.
+
+    Positions are integrated in float64 and cast to the engine's dtype for the network.
+    The answer depends on the positions alone: lists are cut at the cutoff in canonical
+    order whatever their history.
+
+    Args:
+        engine: placed and frozen.
+        batch: all replicas; only its positions change during a run.
+        dipole: whether to evaluate the dipole at every step.
+    """
+
+    def __init__(self, engine: Engine, batch: AtomsBatch, *, dipole: bool) -> None:
+        self.engine, self.batch = engine, batch
+        self.lists = VerletList(engine.potential.cutoff, SKIN)
+        names = {"energy", "forces"} | ({"dipole"} if dipole else set())
+        self.properties = frozenset(names)
+
+    def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
+        """Return energies (eV), forces (eV/Å) and dipoles (e·Å), float64."""
+        batch = replace(self.batch, positions=positions.to(self.engine.dtype))
+        pairs = self.lists.update(batch)
+        prediction = self.engine.evaluate(batch, pairs, self.properties)
+        if prediction.energy is None or prediction.forces is None:
+            raise ValueError("this potential has no energy head, so it has no forces")
+        dipole = prediction.dipole
+        return Response(
+            energy=prediction.energy,
+            forces=prediction.forces.to(torch.float64),
+            dipole=None if dipole is None else dipole.to(torch.float64),
+        )
