@@ -125,7 +125,7 @@ class MolPoolCalculator(Calculator):
             self._seen = None
             return
         self.evaluator.forget()
-        self._seen = take_snapshot(atoms, *self._info(atoms))
+        self._seen = take_snapshot(atoms, *self.charge_and_spin(atoms))
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse every option: a potential is placed once, at construction."""
@@ -135,7 +135,8 @@ class MolPoolCalculator(Calculator):
             )
         return {}
 
-    def _info(self, atoms: Atoms) -> tuple[float, float]:
+    def charge_and_spin(self, atoms: Atoms) -> tuple[float, float]:
+        """Return total charge (e) and number of unpaired electrons of a structure."""
         unpaired = atoms.info.get("num_unpaired")
         return (
             total_charge_of(atoms, self._charge),
@@ -144,7 +145,7 @@ class MolPoolCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last results, charge and spin included."""
-        return changes_since(self._seen, atoms, *self._info(atoms), tol)
+        return changes_since(self._seen, atoms, *self.charge_and_spin(atoms), tol)
 
     def calculate(
         self,
@@ -163,7 +164,7 @@ class MolPoolCalculator(Calculator):
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise ValueError("no structure was given; pass atoms")
-        charge, num_unpaired = self._info(atoms)
+        charge, num_unpaired = self.charge_and_spin(atoms)
         self.evaluator.check(atoms, charge, num_unpaired)
         wanted = self._wanted(atoms, frozenset(properties))
         if system_changes:  # nothing old may survive a failure below
@@ -198,7 +199,7 @@ class MolPoolCalculator(Calculator):
     def calculate_many(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Return energy, forces, dipole, … of many structures, computed in batches."""
         for atoms in structures:
-            self.evaluator.check(atoms, *self._info(atoms))
+            self.evaluator.check(atoms, *self.charge_and_spin(atoms))
         asked = {"forces"} & set(self.implemented_properties)
         groups: dict[frozenset[str], list[int]] = {}
         for place, atoms in enumerate(structures):
@@ -206,7 +207,7 @@ class MolPoolCalculator(Calculator):
         results: list[dict[str, Any]] = [{} for _ in structures]
         for wanted, places in groups.items():
             chosen = [structures[place] for place in places]
-            charges = [self._info(atoms)[0] for atoms in chosen]
+            charges = [self.charge_and_spin(atoms)[0] for atoms in chosen]
             found = self.evaluator.evaluate_many(chosen, charges, wanted)
             for place, (mean, spread) in zip(places, found, strict=True):
                 self._limit(spread)
@@ -227,8 +228,8 @@ class MolPoolCalculator(Calculator):
 
     def get_hessian(self, atoms: Atoms) -> Float[np.ndarray, "dof dof"]:
         """Return ∂²E/∂r∂r in eV/Å², computed in float64, in the order x0 y0 z0 x1."""
-        self.evaluator.check(atoms, *self._info(atoms))
-        return response.hessian(self.evaluator, atoms, self._info(atoms)[0])
+        self.evaluator.check(atoms, *self.charge_and_spin(atoms))
+        return response.hessian(self.evaluator, atoms, self.charge_and_spin(atoms)[0])
 
     def get_dipole_derivatives(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3 3"]:
         """Return ∂μ_b/∂r_ia in e, axes (i, a, b), computed in float64."""
@@ -244,7 +245,7 @@ class MolPoolCalculator(Calculator):
 
     def _check_molecule(self, atoms: Atoms, name: str) -> float:
         """Check a structure whose ``name`` is to be differentiated; its charge."""
-        charge, num_unpaired = self._info(atoms)
+        charge, num_unpaired = self.charge_and_spin(atoms)
         self.evaluator.check(atoms, charge, num_unpaired)
         if atoms.pbc.any():
             _refuse_images(frozenset({name}))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class Evaluator:
         backend: which program searches neighbors.
 
     Raises:
-        ValueError: no potential, or a committee whose members differ in elements,
-            charges or properties.
+        ValueError: no potential, a committee whose members differ in elements,
+            charges or properties, a negative skin or an unknown back end.
     """
 
     def __init__(
@@ -53,6 +53,13 @@ class Evaluator:
                     f"{other.spec.name} and {first.spec.name} differ in elements, "
                     "charges or properties; a committee needs members that agree in all"
                 )
+        if backend not in get_args(Backend):
+            raise ValueError(
+                f"neighbors={backend!r} is unknown; choose one of auto, "
+                f"{', '.join(get_args(Backend))}"
+            )
+        if not skin >= 0:
+            raise ValueError(f"the skin is {skin!r}, but must be 0 or more Å")
         self.engines = [EagerEngine(member, device, dtype) for member in potentials]
         self.device, self.dtype, self.backend = device, dtype, backend
         self.potential = first

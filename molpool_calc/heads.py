@@ -107,6 +107,11 @@ class EnergyHead(nn.Module):
         self.before = TwoLayer(n_features, width, 1, activation)
         table = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
         for atomic_number, energy in (reference_energies or {}).items():
+            if not 0 < atomic_number <= MAX_ATOMIC_NUMBER:
+                raise ValueError(
+                    f"reference_energies has the atomic number {atomic_number}; "
+                    f"allowed are 1 to {MAX_ATOMIC_NUMBER}"
+                )
             table[atomic_number] = energy
         self.reference = ElementTable(table)
 

@@ -107,6 +107,7 @@ class Network(Protocol):
     cutoff: float
     n_features: int
     has_vectors: bool
+    max_atomic_number: int
 
     def __call__(
         self, atomic_numbers: Int[Tensor, " atoms"], edges: Edges

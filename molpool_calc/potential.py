@@ -101,8 +101,8 @@ class NeuralPotential(nn.Module):
         extensive: whether the energies of two systems far apart add up.
 
     Raises:
-        ValueError: an unknown network or head, a wrong argument, or a head that needs
-            vector features on a network that has none.
+        ValueError: an unknown network or head, a wrong argument, an element beyond the
+            embedding, or a head that needs vector features on a network that has none.
     """
 
     def __init__(self, spec: PotentialSpec) -> None:
@@ -115,6 +115,13 @@ class NeuralPotential(nn.Module):
                 f"network {kind!r} is unknown; choose one of {', '.join(NETWORKS)}"
             )
         self.network = _construct(NETWORKS[kind], arguments, f"network {kind}")
+        largest = self.network.max_atomic_number
+        for element in spec.elements:
+            if not 0 < element <= largest:
+                raise ValueError(
+                    f"element {element} is beyond the embedding of network {kind}, "
+                    f"which goes to {largest}; give a larger max_atomic_number"
+                )
         heads = {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
         self.heads = nn.ModuleDict(heads)
         self._head_properties = {name: head.properties for name, head in heads.items()}
@@ -129,6 +136,11 @@ class NeuralPotential(nn.Module):
         complete = {"n_features": self.network.n_features, **arguments}
         if "reference_energies" in complete:
             table = complete["reference_energies"]
+            if not all(str(z).isdecimal() for z in table):  # text in JSON
+                raise ValueError(
+                    f"head {name}: reference_energies has the keys {list(table)}, but "
+                    "must have atomic numbers"
+                )
             complete["reference_energies"] = {int(z): e for z, e in table.items()}
         head = _construct(HEADS[name], complete, f"head {name}")
         if head.needs_vectors and not self.network.has_vectors:
@@ -173,7 +185,7 @@ def _construct(kind: type[Any], arguments: Mapping[str, Any], what: str) -> Any:
     """Return ``kind(**arguments)``; a wrong argument is a ``ValueError`` naming it."""
     try:
         return kind(**arguments)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise ValueError(f"{what}: {error}; see the class {kind.__name__}") from error
 
 

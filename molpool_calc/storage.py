@@ -20,11 +20,24 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from molpool_calc.elements import number
-from molpool_calc.potential import NeuralPotential, PotentialSpec
+from molpool_calc.potential import NeuralPotential, PotentialSpec, count_parameters
 
 FORMAT_VERSION = 1
 SPEC_FILE = "potential.json"
 WEIGHTS_FILE = "weights.safetensors"
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "format_version": int,
+    "units": dict,
+    "cutoff": (int, float),
+    "n_parameters": int,
+    "elements": list,
+    "network": dict,
+    "heads": dict,
+    "total_charges": list,
+    "training_data": dict,
+    "errors": dict,
+}
+"""Types of the keys of ``potential.json``; the others are text."""
 UNITS = {"energy": "eV", "length": "Angstrom", "dipole": "e*Angstrom"}
 
 
@@ -78,6 +91,7 @@ def load_potential(potential: str | os.PathLike[str]) -> NeuralPotential:
     weights = _read_weights(folder, str(content["sha256"]))
     loaded = NeuralPotential(_spec_from_json(content, folder))
     _fill(loaded, weights, folder / WEIGHTS_FILE)
+    _check_stated(content, loaded, folder / SPEC_FILE)
     return loaded
 
 
@@ -99,12 +113,14 @@ def save_potential(potential: NeuralPotential, folder: str | os.PathLike[str]) -
         "format_version": FORMAT_VERSION,
         "units": UNITS,
         "cutoff": potential.cutoff,
-        "n_parameters": sum(p.numel() for p in potential.parameters()),
+        "n_parameters": count_parameters(potential),
         "sha256": hashlib.sha256(weights).hexdigest(),
         **_spec_to_json(potential.spec),
     }
+    # both are ready before either is written, so that no failure leaves half of them
+    text = json.dumps(content, indent=2).encode() + b"\n"
     _write(target / WEIGHTS_FILE, weights)
-    _write(target / SPEC_FILE, json.dumps(content, indent=2).encode() + b"\n")
+    _write(target / SPEC_FILE, text)
 
 
 def copy_folder(potential: str | os.PathLike[str], target: Path) -> None:
@@ -135,6 +151,9 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has the unknown key {key!r}; remove it")
     for key in sorted(required - content.keys()):
         raise ValueError(f"{path} lacks the key {key!r}")
+    for key, value in content.items():
+        if not isinstance(value, KINDS.get(key, str)):
+            raise ValueError(f"{path}: {key} is {value!r}, which is of another type")
     if content.get("units", UNITS) != UNITS:
         raise ValueError(f"{path} states units {content['units']}; allowed are {UNITS}")
     return content
@@ -147,14 +166,36 @@ def _spec_to_json(spec: PotentialSpec) -> dict[str, Any]:
 def _spec_from_json(content: Mapping[str, Any], folder: Path) -> PotentialSpec:
     known = {field.name for field in fields(PotentialSpec)}
     arguments = {key: content[key] for key in content.keys() & known}
-    arguments["elements"] = tuple(number(symbol) for symbol in content["elements"])
+    arguments["elements"] = tuple(number(str(symbol)) for symbol in content["elements"])
     charges = content.get("total_charges", [0])
-    arguments["total_charges"] = tuple(int(charge) for charge in charges)
-    if not isinstance(content["heads"], dict) or not isinstance(
-        content["network"], dict
-    ):
-        raise ValueError(f"{folder / SPEC_FILE}: network and heads must be tables")
+    if not all(isinstance(charge, int) for charge in charges):
+        raise ValueError(
+            f"{folder / SPEC_FILE}: total_charges is {charges}, but must list integers"
+        )
+    arguments["total_charges"] = tuple(charges)
+    for name, head in content["heads"].items():
+        if not isinstance(head, dict):
+            raise ValueError(
+                f"{folder / SPEC_FILE}: head {name} is {head!r}, but must be a table "
+                "of its arguments"
+            )
     return PotentialSpec(**arguments)
+
+
+def _check_stated(
+    content: Mapping[str, Any], potential: NeuralPotential, path: Path
+) -> None:
+    """Check the numbers that repeat what the network already says."""
+    true = {
+        "cutoff": potential.cutoff,
+        "n_parameters": count_parameters(potential),
+    }
+    for key, value in true.items():
+        if content.get(key, value) != value:
+            raise ValueError(
+                f"{path} states {key} {content[key]}, but its network has {value}; "
+                "change the network's arguments, or correct the statement"
+            )
 
 
 def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
@@ -195,10 +236,14 @@ def _fill(
 
 
 def _write(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).chmod(0o644)
-    os.replace(temporary, path)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -143,6 +143,44 @@ def waters(
     return system, state
 
 
+def start(
+    system: MDSystem, positions: Tensor, force_field: ForceField, *, seed: int
+) -> MDState:
+    generator = torch.Generator().manual_seed(seed)
+    momenta = maxwell_boltzmann_momenta(system, 300.0, generator)
+    return initial_state(
+        force_field, positions=positions, momenta=momenta, generator=generator
+    )
+
+
+def advance(
+    integrator: Integrator,
+    system: MDSystem,
+    state: MDState,
+    force_field: ForceField,
+    n: int,
+) -> MDState:
+    for _ in range(n):
+        state = integrator(system, state, force_field)
+    return state
+
+
+class Faulty:
+    """Water that does something when its force is asked for the n-th time."""
+
+    def __init__(self, n: int, act: Callable[[Response], Response]) -> None:
+        self._left, self._act = n, act
+
+    def __call__(self, positions: Tensor) -> Response:
+        self._left -= 1
+        response = Waters()(positions)
+        return self._act(response) if self._left == 0 else response
+
+
+def raise_interrupt(response: Response) -> Response:
+    raise KeyboardInterrupt
+
+
 def run(
     folder: Path,
     name: str,

@@ -49,7 +49,7 @@ def test_factors_relative_to_the_harmonic_one_follow_the_published_forms():
 
 
 def test_the_bose_factor_at_1600_and_300_kelvin_is_nearly_one():
-    # shared/spec: 1/(1 - exp(-x)) = 1.0005; q_harmonic is x times it.
+    # 1/(1 - exp(-x)) = 1.0005; q_harmonic is x times it.
     x = reduced_energy(np.array([1600.0]), 300.0)
     assert (quantum_factor(x, "harmonic") / x)[0] == pytest.approx(1.0005, abs=5e-5)
 

@@ -1,0 +1,19 @@
+"""Published weights of other programs as potentials; no file is ever executed."""
+
+from molpool_calc.importers.schnetpack import import_schnetpack
+from molpool_calc.importers.schnetpack_model import (
+    SchNetPackModel,
+    SchNetPackOffsets,
+    SchNetPackOutput,
+    SchNetPackUnits,
+)
+from molpool_calc.importers.schnetpack_tensors import potential_from_tensors
+
+__all__ = [
+    "SchNetPackModel",
+    "SchNetPackOffsets",
+    "SchNetPackOutput",
+    "SchNetPackUnits",
+    "import_schnetpack",
+    "potential_from_tensors",
+]

@@ -9,7 +9,8 @@ from molpool_calc.importers.restricted_pickle import Name, Record
 MAX_MODULES = 10_000
 MAX_DEPTH = 20
 MAX_NAME = 200
-"""Bounds on a file that describes modules within modules without end."""
+MAX_COUNT = 1_000_000
+"""Bounds on what a file may claim; published models stay far below."""
 
 
 def attributes(module: object, where: str) -> dict[object, object]:
@@ -46,11 +47,11 @@ def integer(module: object, name: str, where: str) -> int:
     """Return an attribute that counts something.
 
     Raises:
-        ValueError: it is no whole number above zero.
+        ValueError: it is no whole number from one to a million.
     """
     value = attribute(module, name, where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{where}.{name} is no whole number above zero")
+    if type(value) is not int or not 1 <= value <= MAX_COUNT:
+        raise ValueError(f"{where}.{name} is no whole number from 1 to {MAX_COUNT}")
     return value
 
 

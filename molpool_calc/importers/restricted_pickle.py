@@ -32,14 +32,23 @@ Builder = Callable[[tuple[object, ...]], object]
 _IDENTIFIERS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _VALUES = frozenset(
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINBYTES "
-    "SHORT_BINBYTES".split()
+    {
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+    }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A global as the pickle writes it, e.g. ``torch.nn.functional.silu``; only text."""
+    """A global as the pickle writes it, e.g. ``torch.nn.functional.silu``: text."""
 
     name: str
 

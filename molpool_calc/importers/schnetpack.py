@@ -10,11 +10,9 @@ from os import PathLike
 from pathlib import Path
 
 from molpool_calc.importers.module_tree import attributes, tensors_of
+from molpool_calc.importers.schnetpack_model import SchNetPackUnits
 from molpool_calc.importers.schnetpack_modules import read_model
-from molpool_calc.importers.schnetpack_tensors import (
-    SchNetPackUnits,
-    potential_from_tensors,
-)
+from molpool_calc.importers.schnetpack_tensors import potential_from_tensors
 from molpool_calc.importers.torch_archive import read_torch_file
 from molpool_calc.potential import NeuralPotential
 

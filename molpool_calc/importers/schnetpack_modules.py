@@ -17,7 +17,7 @@ from molpool_calc.importers.module_tree import (
     text,
 )
 from molpool_calc.importers.restricted_pickle import Record
-from molpool_calc.importers.schnetpack_tensors import (
+from molpool_calc.importers.schnetpack_model import (
     SchNetPackModel,
     SchNetPackOffsets,
     SchNetPackOutput,
@@ -56,11 +56,13 @@ ACTIVATIONS: dict[str, Activation] = {
     "torch.nn.modules.activation.SiLU": "silu",
     "schnetpack.nn.activations.shifted_softplus": "shifted-softplus",
 }
-LAYERS_OF_PAINN = {
+LAYERS_OF_PAINN: dict[str, tuple[str, ...]] = {
     "interactions": ("interatomic_context_net",),
     "mixing": ("intraatomic_context_net",),
 }
-LAYERS_OF_SCHNET = {"interactions": ("f2out", "filter_network")}
+LAYERS_OF_SCHNET: dict[str, tuple[str, ...]] = {
+    "interactions": ("f2out", "filter_network")
+}
 
 
 def read_model(root: object) -> SchNetPackModel:
@@ -125,8 +127,8 @@ def _check_embeddings(network: Record) -> None:
     electronic = children(network, where).get("electronic_embeddings")
     if electronic is not None and children(electronic, "electronic_embeddings"):
         raise ValueError(
-            "it embeds charge or spin (electronic_embeddings), which MolPool's networks "
-            "do not"
+            "it embeds charge or spin (electronic_embeddings), which no network of "
+            "MolPool does"
         )
 
 

@@ -9,34 +9,21 @@ the energy head, which are float64.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from molpool_calc.elements import MAX_ATOMIC_NUMBER, number, symbol
-from molpool_calc.networks.layers import Activation, CutoffFunction, RadialBasis
+from molpool_calc.importers.schnetpack_model import SchNetPackModel, SchNetPackUnits
 from molpool_calc.potential import NeuralPotential, PotentialSpec
-from molpool_calc.units import BOHR, COULOMB, DEBYE, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
-
-ENERGY_UNITS = {
-    "eV": 1.0,
-    "kcal/mol": KCAL_PER_MOL,
-    "kJ/mol": KJ_PER_MOL,
-    "Hartree": HARTREE,
-}
-DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": DEBYE, "a.u.": BOHR}
-POLARIZABILITY_UNITS = {
-    "e^2*Angstrom^2/eV": 1.0,
-    "Angstrom^3": 1.0 / COULOMB,
-    "a.u.": BOHR**2 / HARTREE,
-}
 
 READOUT_EPSILON = 1e-16
 """SchNetPack takes |V| without epsilon, whose gradient is not a number at V = 0. This
 one changes |V| by at most 1e-8 and keeps the gradient finite."""
+
+MIN_RBF = 2
 
 UNKNOWN_ELEMENTS = (
     "The imported file does not say what elements it was trained on, so all that its "
@@ -47,122 +34,23 @@ EMBEDDING = "representation.embedding.weight"
 CUTOFF = "representation.cutoff_fn.cutoff"
 FILTERS = "representation.filter_net."
 _RULES = (
+    (r"^network\.", "representation."),
     (r"\.first\b", ".0"),
     (r"\.second\b", ".1"),
-    (r"^network\.embedding", "representation.embedding"),
-    (r"^network\.radial\.basis\.centers", "representation.radial_basis.offsets"),
-    (r"^network\.radial\.basis\.widths", "representation.radial_basis.widths"),
-    (r"^network\.radial\.basis\.frequencies", "representation.radial_basis.freqs"),
-    (r"^network\.filters\.\d+\.", FILTERS),
-    (
-        r"^network\.messages\.(\d+)\.context",
-        r"representation.interactions.\1.interatomic_context_net",
-    ),
-    (
-        r"^network\.updates\.(\d+)\.context",
-        r"representation.mixing.\1.intraatomic_context_net",
-    ),
-    (r"^network\.updates\.(\d+)\.mix", r"representation.mixing.\1.mu_channel_mix"),
-    (
-        r"^network\.interactions\.(\d+)\.filter",
-        r"representation.interactions.\1.filter_network",
-    ),
-    (r"^network\.interactions\.(\d+)\.project", r"representation.interactions.\1.in2f"),
-    (r"^network\.interactions\.(\d+)\.output", r"representation.interactions.\1.f2out"),
+    (r"\.radial\.basis\.centers$", ".radial_basis.offsets"),
+    (r"\.radial\.basis\.widths$", ".radial_basis.widths"),
+    (r"\.radial\.basis\.frequencies$", ".radial_basis.freqs"),
+    (r"\.filters\.\d+\.", ".filter_net."),
+    (r"\.messages\.(\d+)\.context\.", r".interactions.\1.interatomic_context_net."),
+    (r"\.updates\.(\d+)\.context\.", r".mixing.\1.intraatomic_context_net."),
+    (r"\.updates\.(\d+)\.mix\.", r".mixing.\1.mu_channel_mix."),
+    (r"\.filter\.", ".filter_network."),
+    (r"\.project\.", ".in2f."),
+    (r"\.output\.", ".f2out."),
     (r"\.mix\.", ".mix_vectors."),
     (r"\.context\.", ".scalar_net."),
 )
 """Patterns and replacements, in this order: names of MolPool → names of SchNetPack."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchNetPackOutput:
-    """One output module.
-
-    Attributes:
-        kind: the head of MolPool that it becomes.
-        prefix: of its tensors, e.g. ``output_modules.0``.
-        key: SchNetPack's name of the property.
-        activation: of the hidden layer of an energy or of charges.
-        pooling: of an energy.
-        use_vectors: whether a dipole has atomic dipoles.
-    """
-
-    kind: Literal["energy", "dipole", "polarizability"]
-    prefix: str
-    key: str = ""
-    activation: Activation = "silu"
-    pooling: Literal["sum", "mean"] = "sum"
-    use_vectors: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchNetPackOffsets:
-    """Energies added for each atom: of all elements the same, and of each element."""
-
-    prefix: str
-    add_mean: bool
-    add_atomrefs: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchNetPackModel:
-    """What a SchNetPack model is, its tensors aside; names as in SchNetPack.
-
-    Attributes:
-        representation: which network.
-        n_atom_basis: width of the features.
-        n_interactions: number of interaction blocks.
-        n_rbf: number of radial basis functions.
-        radial_basis: their kind.
-        cutoff_function: its kind; the cutoff itself is a tensor.
-        n_filters: width of SchNet's filters.
-        shared_filters: whether all rounds of PaiNN have the same filter.
-        epsilon: of PaiNN's mixing.
-        outputs: output modules that become heads.
-        offsets: what is added to the energy.
-    """
-
-    representation: Literal["PaiNN", "SchNet"]
-    n_atom_basis: int
-    n_interactions: int
-    n_rbf: int
-    radial_basis: RadialBasis = "gaussian"
-    cutoff_function: CutoffFunction = "cosine"
-    n_filters: int | None = None
-    shared_filters: bool = False
-    epsilon: float | None = 1e-8
-    outputs: tuple[SchNetPackOutput, ...]
-    offsets: tuple[SchNetPackOffsets, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchNetPackUnits:
-    """Units of the outputs; no SchNetPack file states them."""
-
-    energy: str | None = None
-    dipole: str | None = None
-    polarizability: str | None = None
-
-    def factor(self, output: str) -> float:
-        """Return MolPool's units per unit of an output.
-
-        Raises:
-            ValueError: the unit is missing or unknown.
-        """
-        table = {
-            "energy": ENERGY_UNITS,
-            "dipole": DIPOLE_UNITS,
-            "polarizability": POLARIZABILITY_UNITS,
-        }[output]
-        given = getattr(self, output)
-        if given not in table:
-            said = "none was given" if given is None else f"{given!r} is not known"
-            raise ValueError(
-                f"the file does not say the unit of its {output}, and {said}; give one "
-                f"of {', '.join(table)}"
-            )
-        return table[given]
 
 
 def potential_from_tensors(
@@ -189,7 +77,7 @@ def potential_from_tensors(
             know, a missing, misshapen or left-over tensor; the message names it.
     """
     present = _in_internal_units(model, dict(tensors), units)
-    n_rows = _get(present, EMBEDDING).shape[0]
+    n_rows = _n_rows(model, present)
     offsets = _offsets(model, present, n_rows)
     known = _known_elements(model, present, n_rows)
     numbers = _chosen_elements(elements, known)
@@ -197,7 +85,7 @@ def potential_from_tensors(
     spec = PotentialSpec(
         name=name,
         elements=numbers,
-        network=_network(model, present),
+        network=_network(model, _number(present, CUTOFF), n_rows),
         heads=_heads(model, present, units, {z: float(offsets[z]) for z in numbers}),
         source=source,
         description=UNKNOWN_ELEMENTS if guessed else "",
@@ -206,9 +94,21 @@ def potential_from_tensors(
 
 
 def _get(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in tensors or tensors[name].dim() == 0 and name == EMBEDDING:
+    if name not in tensors:
         raise ValueError(f"the tensor {name} is missing")
     return tensors[name]
+
+
+def _n_rows(model: SchNetPackModel, tensors: Mapping[str, Tensor]) -> int:
+    """Return the number of rows of the embedding, of which row 0 is no element."""
+    match list(_get(tensors, EMBEDDING).shape):
+        case [int(n_rows), model.n_atom_basis] if n_rows > 1:
+            return n_rows
+        case shape:
+            raise ValueError(
+                f"the tensor {EMBEDDING} has shape {shape}, but the model asks for at "
+                f"least 2 rows of {model.n_atom_basis}"
+            )
 
 
 def _number(tensors: Mapping[str, Tensor], name: str) -> float:
@@ -256,7 +156,7 @@ def _known_elements(
     known = set(range(1, min(n_rows, MAX_ATOMIC_NUMBER + 1)))
     for offset in model.offsets:
         if offset.add_atomrefs:
-            values = tensors[f"{offset.prefix}.atomref"].reshape(-1)
+            values = _get(tensors, f"{offset.prefix}.atomref").reshape(-1)
             known &= set(values.nonzero()[:, 0].tolist())
     return sorted(known)
 
@@ -274,10 +174,12 @@ def _chosen_elements(
     return tuple(chosen)
 
 
-def _network(model: SchNetPackModel, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    cutoff = _number(tensors, CUTOFF)
-    if not cutoff > 0.0:
-        raise ValueError(f"its cutoff is {cutoff} Å, but must be above zero")
+def _network(model: SchNetPackModel, cutoff: float, n_rows: int) -> dict[str, Any]:
+    if not cutoff > 0.0 or model.n_rbf < MIN_RBF:
+        raise ValueError(
+            f"its cutoff is {cutoff} Å with {model.n_rbf} radial functions, but must "
+            f"be above zero with at least {MIN_RBF}"
+        )
     common = {
         "n_features": model.n_atom_basis,
         "n_interactions": model.n_interactions,
@@ -285,7 +187,7 @@ def _network(model: SchNetPackModel, tensors: Mapping[str, Tensor]) -> dict[str,
         "n_rbf": model.n_rbf,
         "radial_basis": model.radial_basis,
         "cutoff_function": model.cutoff_function,
-        "max_atomic_number": _get(tensors, EMBEDDING).shape[0] - 1,
+        "max_atomic_number": n_rows - 1,
     }
     if model.representation == "SchNet":
         return {"kind": "schnet", **common, "n_filters": model.n_filters}
@@ -329,22 +231,21 @@ def _heads(
 def _filled(
     spec: PotentialSpec, model: SchNetPackModel, tensors: Mapping[str, Tensor]
 ) -> NeuralPotential:
-    # shapes first, without memory: a file may claim any width
-    with torch.device("meta"):
-        shapes = {n: t.shape for n, t in NeuralPotential(spec).state_dict().items()}
+    _check_widths(model, tensors)
+    potential = NeuralPotential(spec)
     state, used = {}, {CUTOFF, "representation.cutoff_fn.eps"}
     used |= {
         f"{o.prefix}.{name}" for o in model.offsets for name in ("mean", "atomref")
     }
-    for target, shape in shapes.items():
+    for target, empty in potential.state_dict().items():
         name = _published_name(target, model)
         value = _get(tensors, name)
         if name.startswith(FILTERS) and not model.shared_filters:
             value = _one_filter(value, int(target.split(".")[2]), model, name)
-        if value.shape != shape:
+        if value.shape != empty.shape:
             raise ValueError(
                 f"the tensor {name} has shape {list(value.shape)}, but the model asks "
-                f"for {list(shape)}"
+                f"for {list(empty.shape)}"
             )
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
             raise ValueError(f"the tensor {name} does not hold finite real numbers")
@@ -355,11 +256,25 @@ def _filled(
             f"the tensor {name} is left over: MolPool's {spec.network['kind']} and its "
             "heads have no part for it"
         )
-    potential = NeuralPotential(spec)
     dtypes = {value.dtype for value in state.values()}
     potential.to(torch.float64 if torch.float64 in dtypes else torch.float32)
     potential.load_state_dict(state)
     return potential
+
+
+def _check_widths(model: SchNetPackModel, tensors: Mapping[str, Tensor]) -> None:
+    """Check that the file is large enough for the network that it describes."""
+    n_numbers = sum(value.numel() for value in tensors.values())
+    f, n_filters = model.n_atom_basis, model.n_filters or model.n_atom_basis
+    widest = max(
+        model.n_interactions * max(f * f, n_filters * n_filters, f * n_filters),
+        model.n_rbf * n_filters,
+    )
+    if widest > n_numbers:
+        raise ValueError(
+            f"its tensors hold {n_numbers} numbers, but the network that it describes "
+            f"has a matrix of {widest}"
+        )
 
 
 def _published_name(target: str, model: SchNetPackModel) -> str:

@@ -44,8 +44,7 @@ STORAGES = {
 """Type of each storage, little endian as torch writes them."""
 
 DTYPES = frozenset(
-    f"torch.{name}"
-    for name in "float64 double float32 float float16 half int64 long int32 int".split()
+    f"torch.{name}" for name in ("float64", "float32", "float16", "int64", "int32")
 )
 PREFIXES = ("torch.nn.modules.", "torch.nn.functional.", "torch.nn.init.")
 ZIP_ERRORS = (
@@ -189,7 +188,7 @@ def _rebuild_tensor(arguments: tuple[object, ...]) -> Tensor:
     """Return the view of a storage with (offset, size, stride), all checked."""
     match arguments:
         case (Tensor() as storage, int(offset), tuple(size), tuple(stride), *_) if (
-            storage.dim() == 1 and len(size) == len(stride) and len(arguments) <= 7
+            storage.dim() == 1 and len(size) == len(stride)
         ):
             pass
         case _:

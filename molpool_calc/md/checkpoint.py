@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, device: torch.device) -> MDState:
         ValueError: If the file is damaged or not a checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         tensors = {name: torch.from_numpy(arrays.pop(name)) for name in list(arrays)}
         return _state(tensors, device)

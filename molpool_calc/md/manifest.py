@@ -97,6 +97,7 @@ def describe_run(
         "observables": ["energy", "kinetic", "heat"] + ["dipole"] * has_dipole,
         "atomic_numbers": numbers[:n_atoms],
         "masses": masses[:n_atoms],
+        "free": system.free,
         "degrees_of_freedom": system.degrees_of_freedom.tolist(),
         "cell": None if system.cell is None else system.cell.tolist(),
         "pbc": None if system.pbc is None else system.pbc.tolist(),

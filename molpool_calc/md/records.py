@@ -20,7 +20,7 @@ from jaxtyping import Shaped
 STEPS = "steps.bin"
 FRAMES = "frames.bin"
 
-Records = Shaped[np.ndarray, " records"]
+Records = Shaped[np.ndarray, "_"]
 
 
 class Observable(NamedTuple):

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -29,7 +30,13 @@ from molpool_calc.md.manifest import (
 from molpool_calc.md.outcome import RunOutcome, Status, measure
 from molpool_calc.md.recorder import Recorder, Recording, n_records
 from molpool_calc.md.records import STEPS, read_records
-from molpool_calc.md.state import ForceField, MDState, MDSystem
+from molpool_calc.md.state import (
+    ForceField,
+    MDState,
+    MDSystem,
+    kinetic_energy,
+    remove_rigid_motion,
+)
 from molpool_calc.md.trajectory import (
     assemble,
     layouts,
@@ -58,9 +65,10 @@ def simulate(
     Args:
         force_field: Gives energies, forces and dipoles.
         system: What stays constant.
-        state: At step 0; a resumed run takes its last checkpoint instead.
+        state: Where the run starts, as step 0 of it; a resumed run takes its last
+            checkpoint instead.
         integrator: Makes the steps.
-        n_steps: Counted from step 0, also for a resumed run.
+        n_steps: Counted from the start, also for a resumed run.
         recording: Where and how often to write.
         progress: Called after each step with its number.
 
@@ -68,12 +76,12 @@ def simulate(
         The outcome, also written to ``run.json``.
 
     Raises:
-        ValueError: If the folder is in use, the first state is not finite, or a run
-            is resumed with other inputs, fewer steps, or damaged files.
+        ValueError: If the folder is in use, the first state is not finite or has
+            rigid motion that the system rules out, or a run is resumed with other
+            inputs, fewer steps, or damaged files.
     """
     started = time.perf_counter()
-    folder = recording.folder
-    check_output(folder, resume=recording.resume, force=False)
+    check_output(recording.folder, resume=recording.resume, force=False)
     manifest = describe_run(
         system,
         state,
@@ -83,36 +91,20 @@ def simulate(
         header=recording.header,
     )
     begin = _resume if recording.resume else _start
-    start = begin(state, recording, manifest)
+    start = begin(system, state, recording, manifest)
     with _stop_request() as request:
         recorder = Recorder(system, recording, manifest, start.recorded_step)
         with closing(recorder):
-            if start.recorded_step < 0:
-                recorder.record(start.state)
-                recorder.checkpoint(start.state)
             state, reason = _advance(
-                force_field,
-                system,
-                start.state,
-                integrator,
+                lambda current: integrator(system, current, force_field),
+                start,
                 recorder,
                 ends=lambda step: step >= n_steps or request.received,
                 every=recording.checkpoint_every,
                 progress=progress,
             )
-            recorder.checkpoint(state)
-        outcome = RunOutcome(
-            status=_status(state.step, n_steps, reason),
-            reason=reason,
-            steps_done=state.step,
-            seconds=start.seconds + time.perf_counter() - started,
-            **measure(read_records(folder / STEPS, layouts(manifest)[0]), manifest),
-        )
-        write_manifest(folder, {**manifest, **outcome.describe()})
-        assemble(folder)
-        if outcome.status == "finished":
-            remove_streams(folder)
-    return outcome
+        seconds = start.seconds + time.perf_counter() - started
+        return _conclude(recording.folder, manifest, state.step, reason, seconds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,8 +116,19 @@ class _Start:
     seconds: float
 
 
-def _start(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
-    """Check the first state, then make the folder."""
+def _start(
+    system: MDSystem, state: MDState, recording: Recording, manifest: Manifest
+) -> _Start:
+    """Check the first state, then make the folder; steps and heat begin at zero."""
+    _require_sound(system, state, manifest)
+    recording.folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(recording.folder, manifest)
+    first = replace(state, step=0, heat=torch.zeros_like(state.heat))
+    return _Start(state=first, recorded_step=-1, seconds=0.0)
+
+
+def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None:
+    """Raise ValueError for a first state from which a run would go wrong."""
     response = state.response
     for name, values in (
         ("position", state.positions),
@@ -141,21 +144,34 @@ def _start(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
             )
         if values is not None and not bool(torch.isfinite(values).all()):
             raise ValueError(
-                f"the first state has a {name} that is not finite; start from a "
-                "relaxed structure of elements that the potential knows"
+                f"a {name} of the first state is not finite; start from a relaxed "
+                "structure of elements that the potential knows"
             )
-    recording.folder.mkdir(parents=True, exist_ok=True)
-    write_manifest(recording.folder, manifest)
-    return _Start(state=state, recorded_step=-1, seconds=0.0)
+    if system.free == "all":
+        return
+    if manifest["dynamics"]["integrator"] == "langevin":
+        raise ValueError(
+            "the system was made for internal motion only, but Langevin dynamics "
+            "excite all; make it with free='all'"
+        )
+    internal = remove_rigid_motion(system, state.positions, state.momenta)
+    rigid = kinetic_energy(system, state.momenta - internal)
+    if bool((rigid > 1e-6 * kinetic_energy(system, state.momenta)).any()):
+        raise ValueError(
+            "the first momenta hold rigid motion, but the system was made for internal "
+            "motion only; apply remove_rigid_motion to them, or use free='all'"
+        )
 
 
-def _resume(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
+def _resume(
+    system: MDSystem, state: MDState, recording: Recording, manifest: Manifest
+) -> _Start:
     """Compare the inputs, then load the last checkpoint if the run got that far."""
     folder = recording.folder
     old = read_manifest(folder)
     require_same_inputs(folder, old, manifest)
     if not (folder / CHECKPOINT).exists():
-        return _start(state, recording, manifest)
+        return _start(system, state, recording, manifest)
     state = load_checkpoint(folder / CHECKPOINT, state.positions.device)
     if manifest["n_steps"] < state.step:
         raise ValueError(
@@ -171,15 +187,15 @@ def _resume(state: MDState, recording: Recording, manifest: Manifest) -> _Start:
             f"its checkpoint needs {wanted[0]} and {wanted[1]}; they are damaged: "
             "start the run again in another folder"
         )
-    write_manifest(folder, {**manifest, "steps_done": state.step})
-    return _Start(state=state, recorded_step=state.step, seconds=old.get("seconds", 0))
+    seconds = float(old.get("seconds", 0.0))
+    goes_on = {**manifest, "steps_done": state.step, "seconds": seconds}
+    write_manifest(folder, goes_on)
+    return _Start(state=state, recorded_step=state.step, seconds=seconds)
 
 
 def _advance(
-    force_field: ForceField,
-    system: MDSystem,
-    state: MDState,
-    integrator: Integrator,
+    step: Callable[[MDState], MDState],
+    start: _Start,
     recorder: Recorder,
     *,
     ends: Callable[[int], bool],
@@ -189,14 +205,18 @@ def _advance(
     """Return the last good state, and the reason if a bad one follows it.
 
     A KeyboardInterrupt may come at any point: the state is that of the last complete
-    step, and the next checkpoint cuts records beyond it.
+    step, and the checkpoint cuts what was recorded beyond it.
     """
+    state, reason = start.state, None
+    if start.recorded_step < 0:
+        recorder.record(state)
+        recorder.checkpoint(state)
     try:
         while not ends(state.step):
-            following = integrator(system, state, force_field)
-            fault = recorder.record(following)
-            if fault is not None:
-                return state, fault
+            following = step(state)
+            reason = recorder.record(following)
+            if reason is not None:
+                break
             state = following
             if state.step % every == 0:
                 recorder.checkpoint(state)
@@ -204,13 +224,28 @@ def _advance(
                 progress(state.step)
     except KeyboardInterrupt:
         pass
-    return state, None
+    recorder.checkpoint(state)
+    return state, reason
 
 
-def _status(step: int, n_steps: int, reason: str | None) -> Status:
-    if reason is not None:
-        return "stopped"
-    return "finished" if step >= n_steps else "interrupted"
+def _conclude(
+    folder: Path, manifest: Manifest, step: int, reason: str | None, seconds: float
+) -> RunOutcome:
+    """Write how the run ended and ``trajectory.h5``; then streams may go."""
+    status: Status = "finished" if step >= manifest["n_steps"] else "interrupted"
+    by_step, _ = layouts(manifest)
+    outcome = RunOutcome(
+        status=status if reason is None else "stopped",
+        reason=reason,
+        steps_done=step,
+        seconds=seconds,
+        **measure(read_records(folder / STEPS, by_step), manifest),
+    )
+    write_manifest(folder, {**manifest, **outcome.describe()})
+    assemble(folder)
+    if outcome.status == "finished":
+        remove_streams(folder)
+    return outcome
 
 
 class _StopRequest:

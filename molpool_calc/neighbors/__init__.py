@@ -1,7 +1,7 @@
 """Which atoms lie within the cutoff of which: exact lists, sorted canonically."""
 
 from molpool_calc.neighbors.backends import Backend
-from molpool_calc.neighbors.pairs import complete_pairs
+from molpool_calc.neighbors.pairs import complete_pairs, dense_pairs
 from molpool_calc.neighbors.search import neighbor_list
 from molpool_calc.neighbors.verlet import VerletList, VerletLists
 
@@ -10,5 +10,6 @@ __all__ = [
     "VerletList",
     "VerletLists",
     "complete_pairs",
+    "dense_pairs",
     "neighbor_list",
 ]

@@ -41,6 +41,31 @@ def complete_pairs(batch: AtomsBatch) -> NeighborList:
     return NeighborList(center=center, neighbor=neighbor, shift=None)
 
 
+def dense_pairs(batch: AtomsBatch) -> NeighborList | None:
+    """Return every atom with every atom of its molecule, or ``None`` if not uniform.
+
+    The dense layout (see ``NeighborList.n_dense``) needs molecules of one size.
+
+    Raises:
+        ValueError: a system is periodic.
+    """
+    n, n_atoms = batch.systems.max_size, batch.positions.shape[0]
+    if n == 0 or n * batch.systems.n_segments != n_atoms:
+        return None
+    if batch.pbc.any():
+        raise ValueError(
+            "dense_pairs was given a periodic system, but lists all pairs of "
+            "molecules only; use neighbor_list with a cutoff"
+        )
+    atoms = torch.arange(n_atoms, device=batch.positions.device).view(-1, n)
+    return NeighborList(
+        center=atoms.repeat_interleave(n, dim=1).reshape(-1),
+        neighbor=atoms.repeat(1, n).reshape(-1),
+        shift=None,
+        n_dense=n,
+    )
+
+
 def pairs_within(
     pairs: NeighborList,
     positions: Float[Tensor, "atoms 3"],

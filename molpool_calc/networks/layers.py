@@ -43,6 +43,17 @@ def choose(table: dict[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+def require_positive(**arguments: int | float) -> None:
+    """Check constructor arguments.
+
+    Raises:
+        ValueError: one of them is not positive; the message names it.
+    """
+    for name, value in arguments.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value!r}, but must be positive")
+
+
 class TwoLayer(nn.Module):
     """Lin₂(act(Lin₁ x)), Xavier-uniform weights and zero biases."""
 
@@ -81,6 +92,8 @@ class GaussianBasis(nn.Module):
 
     def __init__(self, n_rbf: int, cutoff: float) -> None:
         super().__init__()
+        if n_rbf == 1:
+            raise ValueError("n_rbf is 1, but a Gaussian basis needs at least 2")
         self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf))
         spacing = cutoff / (n_rbf - 1)
         self.register_buffer("widths", torch.full((n_rbf,), spacing))
@@ -127,7 +140,9 @@ def polynomial_cutoff(
 ) -> Float[Tensor, " pairs"]:
     """Return 1 − 6x⁵ + 15x⁴ − 10x³ below the cutoff, 0 beyond: C² at the cutoff."""
     x = torch.clamp(distances / cutoff, max=1.0)
-    return 1.0 + x**3 * (-10.0 + x * (15.0 - 6.0 * x))
+    # the slope at x = 1 is zero but for rounding
+    inside = (x < 1.0).to(x.dtype)
+    return (1.0 + x**3 * (-10.0 + x * (15.0 - 6.0 * x))) * inside
 
 
 def mollifier_cutoff(

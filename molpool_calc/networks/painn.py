@@ -27,6 +27,7 @@ from molpool_calc.networks.layers import (
     TwoLayer,
     dense,
     enveloped_linear,
+    require_positive,
 )
 from molpool_calc.pair_sums import (
     gather_neighbors,
@@ -124,7 +125,14 @@ class PaiNN(nn.Module):
         max_atomic_number: int = 99,
     ) -> None:
         super().__init__()
+        require_positive(
+            n_features=n_features,
+            n_interactions=n_interactions,
+            cutoff=cutoff,
+            n_rbf=n_rbf,
+        )
         self.n_features, self.cutoff = n_features, cutoff
+        self.max_atomic_number = max_atomic_number
         self.embedding = nn.Embedding(max_atomic_number + 1, n_features)
         self.radial = RadialFilterInput(
             n_rbf=n_rbf,

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import chi2, norm, t
+from scipy.special import chdtri, ndtri, stdtrit
 
 FEWEST_UNITS = 4
 """With fewer independent units, their spread says too little for a band."""
@@ -40,7 +40,7 @@ def confidence_band(
     if n_units < FEWEST_UNITS:
         return None
     tail = (1.0 - CONFIDENCE) / 2.0
-    student = float(t.isf(tail, n_units - 1))
+    student = -float(stdtrit(n_units - 1, tail))
     mean = units.mean(axis=0)
     error = units.std(axis=0, ddof=1) / np.sqrt(n_units)
     lower, upper = mean - student * error, mean + student * error
@@ -48,10 +48,10 @@ def confidence_band(
     # of freedom within the range of the chi-square quantiles.
     skewed = (units > 0.0).all(axis=0) & (error > 1e-6 * np.abs(mean))
     relative_variance = (error[skewed] / mean[skewed]) ** 2
-    widening = (student / float(norm.isf(tail))) ** 2
+    widening = (student / float(ndtri(tail))) ** 2
     freedom = np.maximum(
         2.0 * (1.0 / relative_variance - 1.0) / widening, _LEAST_FREEDOM
     )
-    lower[skewed] = mean[skewed] * freedom / chi2.isf(tail, freedom)
-    upper[skewed] = mean[skewed] * freedom / chi2.ppf(tail, freedom)
+    lower[skewed] = mean[skewed] * freedom / chdtri(freedom, tail)
+    upper[skewed] = mean[skewed] * freedom / chdtri(freedom, 1.0 - tail)
     return lower, upper

@@ -2,8 +2,10 @@
 
 import math
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,12 +104,13 @@ def read_checkpoint(
     """Load weights and optimiser in place and return the progress.
 
     Raises:
-        ValueError: there is no checkpoint, or it belongs to another recipe.
+        ValueError: there is no checkpoint, it is damaged, or it belongs to another
+            recipe.
     """
     path = folder / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{folder} holds no {FILE_NAME} to resume; leave out --resume")
-    content = torch.load(path, weights_only=True)
+    content = _load(path)
     if content["recipe"] != recipe_digest(recipe):
         raise ValueError(
             f"{path} belongs to another recipe; resume with the recipe it was started "
@@ -124,3 +127,16 @@ def read_checkpoint(
         history=content["history"],
         **content["scalars"],
     )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged and cannot be resumed ({type(error).__name__}); train "
+            "into another folder"
+        ) from error
+    if not isinstance(content, dict) or "recipe" not in content:
+        raise ValueError(f"{path} is no checkpoint of a training; leave out --resume")
+    return content

@@ -8,9 +8,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList
-from molpool_calc.neighbors import neighbor_list
+from molpool_calc.neighbors import dense_pairs, neighbor_list
 from molpool_calc.segments import segments_from_sizes
 from molpool_calc.training.dataset import Dataset
+
+MAX_DENSE = 12
+"""Largest molecule whose pairs are not searched but all taken."""
 
 LABELS = ("energy", "forces", "dipole", "polarizability")
 
@@ -43,7 +46,17 @@ class Frames:
         device: torch.device,
     ) -> None:
         self.dataset, self.dtype, self.device = dataset, dtype, device
-        self._pairs = [
+        uniform = len(np.unique(dataset.sizes)) == 1
+        self._dense = (
+            uniform and dataset.sizes[0] <= MAX_DENSE and not dataset.pbc.any()
+        )
+        self._pairs: list[NeighborList] = []
+        if not self._dense:
+            self._pairs = self._search(cutoff)
+
+    def _search(self, cutoff: float) -> list[NeighborList]:
+        dataset = self.dataset
+        return [
             neighbor_list(self._atoms(dataset.select(np.array([index]))), cutoff)
             for index in range(len(dataset))
         ]
@@ -57,14 +70,18 @@ class Frames:
     ) -> tuple[AtomsBatch, NeighborList, Labels]:
         """Return the frames of these indices, their pairs and their labels."""
         chosen = self.dataset.select(indices)
-        pairs = self._join([self._pairs[index] for index in indices], chosen.offsets)
+        atoms = self._atoms(chosen)
+        pairs = dense_pairs(atoms) if self._dense else None
+        if pairs is None:
+            lists = [self._pairs[index] for index in indices]
+            pairs = self._join(lists, chosen.offsets)
         labels = Labels(
             energy=self._tensor(chosen.energy, torch.float64),
             forces=self._tensor(chosen.forces, self.dtype),
             dipole=self._tensor(chosen.dipole, self.dtype),
             polarizability=self._tensor(chosen.polarizability, self.dtype),
         )
-        return self._atoms(chosen), pairs, labels
+        return atoms, pairs, labels
 
     def _tensor(
         self, values: Shaped[np.ndarray, "*shape"] | None, dtype: torch.dtype

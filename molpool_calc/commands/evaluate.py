@@ -1,0 +1,192 @@
+"""``molpool eval``: predictions for every frame of a file, and their errors."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molpool_calc.commands import output
+from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import (
+    POTENTIAL_HELP,
+    add_device,
+    add_dtype,
+    add_force,
+)
+from molpool_calc.commands.tables import significant, table
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from molpool_calc.calculator import MolPoolCalculator
+
+NAME = "eval"
+HELP = "compute every frame of a file and compare with the reference values in it"
+FRAMES_PER_CHUNK = 256
+UNITS = {
+    "energy": "eV",
+    "forces": "eV/Å",
+    "dipole": "e·Å",
+    "polarizability": "e²Å²/eV",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add POTENTIAL, FILE and the options."""
+    parser.epilog = (
+        "examples: molpool eval painn-ethanol frames.extxyz --out predicted.extxyz\n"
+        "          molpool eval painn-ethanol data.npz --units length=Angstrom energy=eV"
+    )
+    parser.add_argument("potential", metavar="POTENTIAL", help=POTENTIAL_HELP)
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="frames in a format that ASE reads (energies in eV, lengths in Å), or a "
+        "data set (npz, HDF5, ASE database) with --units",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="X.extxyz",
+        help="write the frames with the predictions, reference values as reference_…",
+    )
+    add_force(parser)
+    add_dtype(parser, "float32")
+    add_device(parser)
+    parser.add_argument(
+        "--units",
+        nargs="+",
+        type=pair,
+        default=[],
+        metavar="QUANTITY=UNIT",
+        help="units of a data set, as in a recipe: energy=kcal/mol dipole=Debye",
+    )
+    parser.add_argument(
+        "--keys",
+        nargs="+",
+        type=pair,
+        default=[],
+        metavar="QUANTITY=KEY",
+        help="names in a data set, where they are not recognised: energy=E_total",
+    )
+    parser.add_argument(
+        "--split", metavar="PART", help="only this part of a data set, such as test"
+    )
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Return ``a=b`` as two words, for argparse."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ArgumentTypeError(f"{text!r} is not of the form energy=eV")
+    return name, value
+
+
+def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
+    """Evaluate all frames."""
+    import ase.io  # noqa: PLC0415 - light start
+
+    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
+    from molpool_calc.commands.frames import (  # noqa: PLC0415
+        ErrorTable,
+        read_frames,
+        reference_values,
+        with_results,
+    )
+
+    if arguments.out is not None:
+        _demand_extxyz(arguments.out)
+        output.check_file(arguments.out, force=arguments.force)
+    calculator = MolPoolCalculator(
+        arguments.potential, device=arguments.device, dtype=arguments.dtype
+    )
+    frames = read_frames(
+        arguments.file,
+        units=dict(arguments.units),
+        keys=dict(arguments.keys),
+        split=arguments.split,
+    )
+    errors, energies, n_frames = ErrorTable(), [], 0
+    with ExitStack() as stack:
+        bar = stack.enter_context(console.progress(None, "evaluating", "frames"))
+        target = None
+        if arguments.out is not None:
+            target = stack.enter_context(output.replacing(arguments.out))
+        while chunk := list(islice(frames, FRAMES_PER_CHUNK)):
+            found = list(_evaluate(calculator, chunk, first=n_frames))
+            references = [reference_values(atoms) for atoms in chunk]
+            for results, reference in zip(found, references, strict=True):
+                errors.add(results, reference)
+                energies += [results["energy"]] if "energy" in results else []
+            if target is not None:
+                predicted = map(with_results, chunk, found, references)
+                ase.io.write(target, list(predicted), format="extxyz", append=True)
+            n_frames += len(chunk)
+            bar.update(len(chunk))
+    return {
+        "n_frames": n_frames,
+        "energy_ev": energies,
+        "errors": errors.result(),
+        "potential": calculator.parameters["potential"][0],
+        "out": None if arguments.out is None else str(arguments.out),
+    }
+
+
+def _demand_extxyz(path: Path) -> None:
+    if path.suffix not in {".extxyz", ".xyz"}:
+        raise ValueError(
+            f"{path} asks for another format than extended XYZ, the one that eval "
+            "writes; give a name that ends in .extxyz"
+        )
+
+
+def _evaluate(
+    calculator: "MolPoolCalculator", chunk: "Sequence[Atoms]", first: int
+) -> "Iterator[dict[str, Any]]":
+    """Yield the results of each frame; errors name the frame."""
+    from ase.calculators.calculator import CalculationFailed  # noqa: PLC0415
+
+    try:
+        found = calculator.calculate_many(chunk)
+    except (ValueError, CalculationFailed):
+        # find out which: rare, and worth the second evaluation
+        for index, atoms in enumerate(chunk, first):
+            try:
+                calculator.calculate_many([atoms])
+            except (ValueError, CalculationFailed) as error:
+                raise type(error)(f"frame {index}: {error}") from error
+        raise
+    known = set(calculator.implemented_properties)
+    for atoms, results in zip(chunk, found, strict=True):
+        if "polarizability" in known and not atoms.pbc.any():
+            tensor = calculator.get_property("polarizability", atoms)  # type: ignore[no-untyped-call]
+            results["polarizability"] = tensor
+        yield results
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return the errors as a table."""
+    lines = [f"{result['n_frames']} frames with {result['potential']}"]
+    if result["errors"]:
+        rows = [
+            (
+                name,
+                UNITS[name],
+                *(significant(error[kind]) for kind in ("mae", "rmse", "max")),
+                str(error["n_frames"]),
+            )
+            for name, error in result["errors"].items()
+        ]
+        header = (
+            *("property", "unit", "mean\nabsolute", "root mean\nsquare", "largest"),
+            "frames",
+        )
+        lines += ["", table(header, rows, n_left=2)]
+    else:
+        lines.append("The file holds no reference values to compare with.")
+    if result["out"] is not None:
+        lines += ["", f"Predictions written to {result['out']}"]
+    return "\n".join(lines)

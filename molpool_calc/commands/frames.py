@@ -1,0 +1,203 @@
+"""Frames with reference values: from files, from data sets, and the errors on them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from molpool_calc.molecules import READ_FAILURES
+from molpool_calc.training.data import Dataset, Units, read_dataset
+
+COMPARED = ("energy", "forces", "dipole", "polarizability")
+UNITLESS_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf", ".db")
+"""Files whose units ASE does not know, so that the user must state them."""
+
+
+def read_frames(
+    path: Path,
+    *,
+    units: Mapping[str, str],
+    keys: Mapping[str, str],
+    split: str | None,
+) -> Iterator[Atoms]:
+    """Yield the frames of a file, reference values in their calculators' results.
+
+    Args:
+        path: anything ASE reads, in ASE's units; or a data set with ``units``.
+        units: of a data set, by quantity, as in a recipe.
+        keys: names in a data set, by quantity, as in a recipe.
+        split: take only the frames of this part of a data set.
+
+    Raises:
+        ValueError: the file cannot be read, or lacks its units.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; give one that exists")
+    if units:
+        yield from frames_of(_part(_read(path, units, keys), split, path))
+    elif path.suffix in UNITLESS_SUFFIXES:
+        raise ValueError(
+            f"{path} does not say what units it is in; add them, as in --units "
+            "length=Angstrom energy=eV dipole=Debye"
+        )
+    elif split is not None or keys:
+        raise ValueError("--split and --keys are for data sets; add --units as well")
+    else:
+        yield from _read_ase(path)
+
+
+def reference_values(atoms: Atoms) -> dict[str, Any]:
+    """Return the reference values that came with a frame, eV, Å, e.
+
+    The results of a calculator go before ``atoms.info`` and ``atoms.arrays``. The
+    dipole of an ion depends on the origin, which files do not state: it is left out.
+    """
+    results = {} if atoms.calc is None else atoms.calc.results
+    places = (results, atoms.info, atoms.arrays)
+    found: dict[str, Any] = {}
+    for name in COMPARED:
+        value = next((p[name] for p in places if p.get(name) is not None), None)
+        if value is not None and not (name == "dipole" and atoms.info.get("charge")):
+            shape = _shape(name, len(atoms))
+            found[name] = _array(value, shape, name)
+    return found
+
+
+class ErrorTable:
+    """Differences to the reference values, component by component."""
+
+    def __init__(self) -> None:
+        self._differences: dict[str, list[np.ndarray]] = {}
+
+    def add(self, results: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
+        """Add one frame."""
+        for name in reference.keys() & results.keys():
+            difference = np.ravel(np.asarray(results[name]) - reference[name])
+            self._differences.setdefault(name, []).append(difference)
+
+    def result(self) -> dict[str, dict[str, float]]:
+        """Return mean absolute, root mean square and largest error by property."""
+        errors = {}
+        for name in COMPARED:
+            if name in self._differences:
+                difference = np.abs(np.concatenate(self._differences[name]))
+                errors[name] = {
+                    "mae": float(difference.mean()),
+                    "rmse": float(np.sqrt((difference**2).mean())),
+                    "max": float(difference.max()),
+                    "n_frames": len(self._differences[name]),
+                }
+        return errors
+
+
+def with_results(
+    atoms: Atoms, results: Mapping[str, Any], reference: Mapping[str, Any]
+) -> Atoms:
+    """Return the frame with predictions under ASE's names.
+
+    Reference values move to ``reference_energy`` and so on.
+    """
+    frame = atoms.copy()
+    for name in COMPARED:
+        frame.info.pop(name, None)
+        frame.arrays.pop(name, None)
+    for name, value in reference.items():
+        place = frame.arrays if name == "forces" else frame.info
+        place[f"reference_{name}"] = value
+    if "polarizability" in results:
+        frame.info["polarizability"] = results["polarizability"]
+    named = {"energy", "forces", "dipole", "stress"} & results.keys()
+    frame.calc = SinglePointCalculator(frame, **{name: results[name] for name in named})
+    return frame
+
+
+def frames_of(dataset: Dataset) -> Iterator[Atoms]:
+    """Yield the frames of a data set as structures with reference values."""
+    for index in range(len(dataset)):
+        atoms = dataset.atoms_of(index)
+        frame = Atoms(
+            dataset.numbers[atoms],
+            dataset.positions[atoms],
+            cell=dataset.cells[index],
+            pbc=dataset.pbc[index],
+        )
+        if dataset.charges[index] != 0:
+            frame.info["charge"] = float(dataset.charges[index])
+        if dataset.polarizability is not None:
+            frame.info["polarizability"] = dataset.polarizability[index]
+        results: dict[str, Any] = {}
+        if dataset.energy is not None:
+            results["energy"] = float(dataset.energy[index])
+        if dataset.forces is not None:
+            results["forces"] = dataset.forces[atoms]
+        if dataset.dipole is not None:
+            results["dipole"] = dataset.dipole[index]
+        frame.calc = SinglePointCalculator(frame, **results)
+        yield frame
+
+
+def _read(path: Path, units: Mapping[str, str], keys: Mapping[str, str]) -> Dataset:
+    known = {field.name for field in fields(Units)}
+    for quantity in units.keys() - known:
+        raise ValueError(
+            f"--units states a unit of {quantity!r}, which is no quantity; they are "
+            f"{', '.join(sorted(known))}"
+        )
+    if "length" not in units:
+        raise ValueError(
+            "--units states no unit of length; add length=Angstrom or length=Bohr"
+        )
+    return read_dataset(path, units=Units(**units), keys=keys)
+
+
+def _part(dataset: Dataset, split: str | None, path: Path) -> Dataset:
+    if split is None:
+        return dataset
+    chosen = np.flatnonzero([] if dataset.split is None else dataset.split == split)
+    if not chosen.size:
+        parts = [] if dataset.split is None else sorted(set(dataset.split.tolist()))
+        raise ValueError(
+            f"{path} has no part {split!r}; its parts are {', '.join(parts) or 'none'}"
+        )
+    return dataset.select(chosen)
+
+
+def _read_ase(path: Path) -> Iterator[Atoms]:
+    frames = ase.io.iread(path, index=":")
+    n_frames = 0
+    while True:
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            break
+        except READ_FAILURES as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"frame {n_frames} of {path} cannot be read ({reason}); give a file of "
+                "a format that ASE reads, such as .extxyz or .traj"
+            ) from error
+        n_frames += 1
+        yield atoms
+    if n_frames == 0:
+        raise ValueError(f"{path} holds no frames; give a file with at least one")
+
+
+def _shape(name: str, n_atoms: int) -> tuple[int, ...]:
+    per_frame: dict[str, tuple[int, ...]] = {"energy": (), "dipole": (3,)}
+    per_frame["polarizability"] = (3, 3)
+    return (n_atoms, 3) if name == "forces" else per_frame[name]
+
+
+def _array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    array = np.asarray(value, dtype=np.float64)
+    if array.size != np.prod(shape, dtype=int):
+        raise ValueError(
+            f"a reference {name} has the shape {array.shape}, but must have {shape}; "
+            "correct the file"
+        )
+    return array.reshape(shape)

@@ -1,0 +1,102 @@
+"""``molpool import``: published weights to the folder of a potential."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molpool_calc.commands import output
+from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import add_force
+
+if TYPE_CHECKING:
+    from molpool_calc.potential import NeuralPotential
+
+NAME = "import"
+HELP = "make a potential of published weights, without running anything in the file"
+FILES = ("potential.json", "weights.safetensors", "README.md")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add a parser for every format."""
+    parser.epilog = (
+        "example: molpool import schnetpack best_model --unit kcal/mol "
+        "--elements H C O --out my-ethanol"
+    )
+    formats = parser.add_subparsers(metavar="FORMAT", required=True)
+    schnetpack = formats.add_parser(
+        "schnetpack",
+        help="a best_model file of SchNetPack 2",
+        description="Import a best_model file of SchNetPack 2.",
+        epilog=parser.epilog,
+    )
+    _add_schnetpack(schnetpack)
+
+
+def _add_schnetpack(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the best_model file")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
+    )
+    add_force(parser)
+    parser.add_argument(
+        "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
+    )
+    parser.add_argument(
+        "--dipole-unit", metavar="UNIT", help="of its dipoles: e*Angstrom, Debye, a.u."
+    )
+    parser.add_argument(
+        "--polarizability-unit",
+        metavar="UNIT",
+        help="of its polarizabilities: e^2*Angstrom^2/eV, Angstrom^3, a.u.",
+    )
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        metavar="SYMBOL",
+        help="that it was trained on, such as H C O; by default all it has rows for",
+    )
+    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    parser.set_defaults(convert=_convert_schnetpack)
+
+
+def _convert_schnetpack(arguments: Namespace) -> "NeuralPotential":
+    from molpool_calc.importers import import_schnetpack  # noqa: PLC0415 - light start
+
+    symbols = arguments.elements and [
+        symbol for word in arguments.elements for symbol in word.split(",") if symbol
+    ]
+    return import_schnetpack(
+        arguments.file,
+        unit=arguments.unit,
+        name=arguments.name or arguments.out.resolve().name,
+        elements=symbols or None,
+        dipole_unit=arguments.dipole_unit,
+        polarizability_unit=arguments.polarizability_unit,
+    )
+
+
+def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
+    """Convert, and write the folder."""
+    del console
+    from molpool_calc.commands.describe import describe  # noqa: PLC0415 - light start
+    from molpool_calc.storage import save_potential  # noqa: PLC0415
+    from molpool_calc.training.card import card  # noqa: PLC0415
+
+    if not arguments.file.is_file():
+        raise ValueError(f"there is no file {arguments.file}; give one that exists")
+    output.check_folder(arguments.out, force=arguments.force)
+    potential = arguments.convert(arguments)
+    output.remove(arguments.out, FILES)
+    save_potential(potential, arguments.out)
+    description = describe(arguments.out)
+    with output.replacing(arguments.out / "README.md") as path:
+        path.write_text(card(description), encoding="utf-8")
+    return description
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return the card."""
+    from molpool_calc.training.card import card  # noqa: PLC0415 - light start
+
+    return f"{card(result)}\nWritten to {result['folder']}"

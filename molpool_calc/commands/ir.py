@@ -1,0 +1,121 @@
+"""``molpool ir``: from a molecule to its infrared spectrum."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import (
+    add_device,
+    add_dtype,
+    add_force,
+    add_system,
+    potential_of,
+)
+from molpool_calc.commands.spectrum import peak_table
+
+if TYPE_CHECKING:
+    from molpool_calc.spectra import MeasuredPeaks
+
+NAME = "ir"
+HELP = "relax, run dynamics and compute the absolute infrared spectrum of a molecule"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add SYSTEM and what decides the spectrum."""
+    parser.epilog = "example: molpool ir ethanol"
+    add_system(parser)
+    add = parser.add_argument
+    add("--temperature", type=float, default=300.0, help="in K (default: 300)")
+    add("--picoseconds", type=float, default=20.0, help="of each replica (default: 20)")
+    add(
+        "--replicas",
+        type=int,
+        default=8,
+        help="independent starts; 4 or more give a band (default: 8)",
+    )
+    add("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    add("--timestep-fs", type=float, default=0.5, help="in fs (default: 0.5)")
+    add(
+        "--equilibration-ps",
+        type=float,
+        default=1.0,
+        help="of Langevin dynamics before each replica (default: 1)",
+    )
+    add(
+        "--resolution",
+        type=float,
+        help="full width at half maximum of a sharp line, cm-1 (default: 8, or what "
+        "a shorter run can give)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the results (default: SYSTEM-ir)",
+    )
+    add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
+    add_force(parser)
+    add_device(parser)
+    add_dtype(parser, "float32")
+
+
+def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
+    """Run everything, and return peaks, integral and drift."""
+    from molpool_calc.infrared import InfraredJob, run_infrared  # noqa: PLC0415
+    from molpool_calc.molecules import read_system  # noqa: PLC0415
+
+    atoms = read_system(arguments.system)
+    potential = potential_of(arguments)
+    folder = arguments.out or Path(f"{Path(arguments.system).stem}-ir")
+    job = InfraredJob(
+        temperature=arguments.temperature,
+        picoseconds=arguments.picoseconds,
+        replicas=arguments.replicas,
+        seed=arguments.seed,
+        timestep_fs=arguments.timestep_fs,
+        equilibration_ps=arguments.equilibration_ps,
+        resolution=arguments.resolution,
+        dtype=arguments.dtype,
+    )
+    result = run_infrared(
+        atoms,
+        potential,
+        folder,
+        job,
+        title=f"{arguments.system}, {potential}, {job.temperature:g} K",
+        experiment=_experiment(arguments.system),
+        resume=arguments.resume,
+        force=arguments.force,
+        device=arguments.device,
+        progress=console.bars("step"),
+    )
+    return {**result.describe(), "folder": str(folder), "replicas": job.replicas}
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return the peaks, the harmonic total and where everything is."""
+    harmonic = sum(result["harmonic_ir_km_mol"])
+    drift = result["drift_mev_per_atom_per_ps"]
+    conserved = "" if drift is None else f", drift {drift:+.4f} meV/atom/ps"
+    return "\n".join(
+        [
+            *peak_table(result),
+            f"harmonic:   {harmonic:.1f} km/mol",
+            "",
+            f"{result['replicas']} replicas at {result['mean_temperature_k']:.0f} K"
+            f"{conserved}, {result['seconds']:.0f} s",
+            f"written to {result['folder']}: spectrum.png, spectrum.csv, trajectory.h5",
+        ]
+    )
+
+
+def _experiment(system: str) -> "MeasuredPeaks | None":
+    from molpool_calc.molecules import experiment_of  # noqa: PLC0415
+    from molpool_calc.spectra import MeasuredPeaks  # noqa: PLC0415
+
+    known = experiment_of(system)
+    if known is None or not known.peaks:
+        return None
+    return MeasuredPeaks(label="experiment, gas phase", peaks=known.peaks)

@@ -1,0 +1,117 @@
+"""``molpool md``: dynamics of replicas, with the dipole at every step."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import (
+    add_device,
+    add_dtype,
+    add_force,
+    add_system,
+    potential_of,
+)
+
+if TYPE_CHECKING:
+    from molpool_calc.dynamics import DynamicsJob
+
+NAME = "md"
+HELP = "run molecular dynamics of one or more replicas, dipoles at every step"
+EXAMPLE = (
+    "example: molpool md ethanol --ensemble nvt --temperature 300 --steps 20000 "
+    "--out run"
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add SYSTEM and what decides the dynamics."""
+    parser.epilog = EXAMPLE
+    add_system(parser)
+    add = parser.add_argument
+    add("--ensemble", choices=("nve", "nvt"), default="nve", help="default: nve")
+    add(
+        "--thermostat",
+        choices=("langevin", "bussi"),
+        default="langevin",
+        help="of nvt: Langevin dynamics or stochastic velocity rescaling "
+        "(default: langevin)",
+    )
+    add("--temperature", type=float, default=300.0, help="in K (default: 300)")
+    add("--timestep-fs", type=float, default=0.5, help="in fs (default: 0.5)")
+    add("--steps", type=int, required=True, help="of the whole run, also with --resume")
+    add("--replicas", type=int, default=1, help="in one forward pass (default: 1)")
+    add("--every", type=int, default=10, help="steps between positions (default: 10)")
+    add("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    add(
+        "--friction-per-fs",
+        type=float,
+        default=0.01,
+        help="of Langevin dynamics, 1/fs (default: 0.01)",
+    )
+    add(
+        "--relaxation-fs",
+        type=float,
+        default=100.0,
+        help="of velocity rescaling, fs (default: 100)",
+    )
+    add(
+        "--equilibration-ps",
+        type=float,
+        default=0.0,
+        help="of Langevin dynamics before the run, not recorded (default: 0)",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
+    add_force(parser)
+    add_device(parser)
+    add_dtype(parser, "float32")
+
+
+def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
+    """Run, and return how it ended."""
+    from molpool_calc.dynamics import run_dynamics  # noqa: PLC0415 - light start
+    from molpool_calc.molecules import read_system  # noqa: PLC0415
+
+    bars = console.bars("step")
+    outcome = run_dynamics(
+        read_system(arguments.system),
+        potential_of(arguments),
+        arguments.out,
+        _job(arguments),
+        resume=arguments.resume,
+        force=arguments.force,
+        device=arguments.device,
+        progress=bars,
+    )
+    return {
+        **outcome.describe(),
+        "folder": str(arguments.out),
+        "trajectory": str(arguments.out / "trajectory.h5"),
+    }
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return how long, how hot, how conserved."""
+    mean = sum(result["mean_temperature"]) / len(result["mean_temperature"])
+    drift = result["drift_mev_per_atom_per_ps"]
+    lines = [
+        f"{result['steps_done']} steps of {len(result['mean_temperature'])} replicas, "
+        f"{result['status']} after {result['seconds']:.1f} s",
+        f"mean temperature  {mean:.1f} K",
+    ]
+    if drift is not None:
+        largest = max(drift, key=abs)
+        lines.append(f"largest drift     {largest:+.4f} meV/atom/ps (conserved energy)")
+    return "\n".join([*lines, f"written to        {result['trajectory']}"])
+
+
+def _job(arguments: Namespace) -> "DynamicsJob":
+    from dataclasses import fields  # noqa: PLC0415
+
+    from molpool_calc.dynamics import DynamicsJob  # noqa: PLC0415
+
+    named = {field.name: field.name for field in fields(DynamicsJob)}
+    named["n_steps"], named["n_replicas"] = "steps", "replicas"
+    return DynamicsJob(**{key: getattr(arguments, name) for key, name in named.items()})

@@ -1,0 +1,107 @@
+"""Options that several commands share, and what they turn into."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from molpool_calc.calculator import MolPoolCalculator
+
+SYSTEM_HELP = (
+    "a structure file that ASE reads (a.xyz, or a.xyz@3 for its frame 3), a bundled "
+    "molecule (see molpool list), or smiles:CCO"
+)
+POTENTIAL_HELP = "bundled potential (see molpool list) or folder of a potential"
+
+
+def add_system(parser: ArgumentParser) -> None:
+    """Add SYSTEM and ``-p``."""
+    parser.add_argument("system", metavar="SYSTEM", help=SYSTEM_HELP)
+    parser.add_argument(
+        "-p",
+        "--potential",
+        metavar="POTENTIAL",
+        help=f"{POTENTIAL_HELP}; by default the one made for a bundled molecule",
+    )
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a GPU if there is one), cpu or cuda (default: auto)",
+    )
+
+
+def add_dtype(parser: ArgumentParser, default: str) -> None:
+    """Add ``--dtype``."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default=default,
+        help=f"precision of the network (default: {default})",
+    )
+
+
+def add_force(parser: ArgumentParser) -> None:
+    """Add ``--force``."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace output that is there already"
+    )
+
+
+def potential_of(arguments: Namespace) -> str:
+    """Return the potential asked for, else the one made for the bundled molecule.
+
+    Raises:
+        ValueError: none is given, and there is none for the system.
+    """
+    if arguments.potential is not None:
+        return str(arguments.potential)
+    from molpool_calc.molecules import default_potential  # noqa: PLC0415 - light start
+
+    found = default_potential(arguments.system)
+    if found is None:
+        raise ValueError(
+            f"no potential was given for {arguments.system}; add -p and the name of a "
+            "bundled potential (see molpool list) or the folder of one"
+        )
+    return found
+
+
+def system_and_calculator(
+    arguments: Namespace, dtype: str
+) -> "tuple[Atoms, MolPoolCalculator]":
+    """Return the system, its calculator attached, and the calculator.
+
+    Raises:
+        ValueError: one of them cannot be had.
+    """
+    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
+    from molpool_calc.molecules import read_system  # noqa: PLC0415
+
+    potential = potential_of(arguments)
+    atoms = read_system(arguments.system)
+    calculator = MolPoolCalculator(potential, device=arguments.device, dtype=dtype)
+    atoms.calc = calculator
+    return atoms, calculator
+
+
+def positive_float(text: str) -> float:
+    """Return a number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not allowed; give a number above 0")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """Return a whole number above 0, for argparse."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not allowed; give a whole number above 0")
+    return int(text)

@@ -1,0 +1,159 @@
+"""``molpool train``: from a recipe to the folder of a potential."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molpool_calc.commands import output
+from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import add_force
+from molpool_calc.commands.tables import significant
+
+if TYPE_CHECKING:
+    from molpool_calc.training.train import Trained
+
+NAME = "train"
+HELP = "train a potential as a recipe says, and write its folder"
+CHECKPOINT = "checkpoint.pt"
+RECIPE = "recipe.toml"
+FILES = (
+    *("potential.json", "weights.safetensors", "README.md", RECIPE, CHECKPOINT),
+    *("learning_curve.csv", "learning_curve.svg", "reference.extxyz"),
+)
+"""What a training writes, and what ``--force`` removes."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add RECIPE and the options."""
+    parser.epilog = "example: molpool train ethanol.toml --out my-ethanol"
+    parser.add_argument(
+        "recipe", type=Path, metavar="RECIPE", help="TOML file that says what to train"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the potential, with a checkpoint after every epoch",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue a training in DIR that was stopped, to the same result",
+    )
+    add_force(parser)
+
+
+def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
+    """Train, and write the folder."""
+    from molpool_calc.commands.describe import describe  # noqa: PLC0415 - light start
+    from molpool_calc.training.recipe import load_recipe  # noqa: PLC0415
+    from molpool_calc.training.train import Trainer, TrainingDiverged  # noqa: PLC0415
+
+    folder: Path = arguments.out
+    recipe = load_recipe(arguments.recipe)
+    output.check_folder(
+        folder, force=arguments.force, resume=arguments.resume, mark=CHECKPOINT
+    )
+    trainer = Trainer(recipe, folder)
+    if arguments.resume:
+        trainer.resume()
+    else:
+        output.remove(folder, FILES)
+    done, epochs = trainer.progress.epoch, recipe.training.epochs
+    try:
+        with console.progress(epochs, "training", "epochs", done=done) as bar:
+
+            def report(_epoch: int, row: Mapping[str, float]) -> None:
+                bar.set_postfix_str(_progress(row), refresh=False)
+                bar.update()
+
+            trained = trainer.run(report)
+    except KeyboardInterrupt:
+        return _stopped(
+            "interrupted",
+            f"interrupted in epoch {trainer.progress.epoch + 1} of {epochs}; "
+            f"continue with --resume --out {folder}",
+        )
+    except TrainingDiverged as error:
+        return _stopped("stopped", str(error))
+    write_folder(trained, arguments.recipe, folder)
+    return {
+        "status": "finished",
+        "out": str(folder),
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "seconds": trained.seconds,
+        **describe(folder),
+    }
+
+
+def write_folder(trained: "Trained", recipe: Path, folder: Path) -> None:
+    """Write everything that belongs to a trained potential.
+
+    Args:
+        trained: what the trainer gave.
+        recipe: its recipe, copied as it is.
+        folder: where checkpoint and learning curve lie already.
+    """
+    from molpool_calc.commands.describe import describe  # noqa: PLC0415 - light start
+    from molpool_calc.storage import save_potential  # noqa: PLC0415
+    from molpool_calc.training.card import card  # noqa: PLC0415
+    from molpool_calc.training.curve import plot_curve  # noqa: PLC0415
+
+    save_potential(trained.potential, folder)
+    with output.replacing(folder / RECIPE) as path:
+        path.write_bytes(recipe.read_bytes())
+    if trained.history:
+        with output.replacing(folder / "learning_curve.svg") as path:
+            plot_curve(path, trained.history, trained.potential.spec.name)
+    with output.replacing(folder / "reference.extxyz") as path:
+        _write_examples(path, trained, folder)
+    with output.replacing(folder / "README.md") as path:
+        text = card(describe(folder), minutes=trained.seconds / 60.0)
+        path.write_text(text, encoding="utf-8")
+
+
+def _write_examples(path: Path, trained: "Trained", folder: Path) -> None:
+    """Write frames with predictions in float64, which all machines agree on."""
+    import ase.io  # noqa: PLC0415 - light start
+
+    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
+    from molpool_calc.commands.frames import (  # noqa: PLC0415
+        frames_of,
+        reference_values,
+        with_results,
+    )
+
+    frames = list(frames_of(trained.examples))
+    references = [reference_values(atoms) for atoms in frames]
+    for atoms in frames:
+        atoms.positions = atoms.positions.round(8)  # as the file holds them
+    calculator = MolPoolCalculator(folder, device="cpu", dtype="float64")
+    found = calculator.calculate_many(frames)
+    predicted = map(with_results, frames, found, references)
+    ase.io.write(path, list(predicted), format="extxyz")
+
+
+def _progress(row: Mapping[str, float]) -> str:
+    if not row:
+        return ""
+    shown = f"loss {significant(row['valid_loss'])}"
+    if "forces_mae" in row:
+        shown += f", forces {significant(1000.0 * row['forces_mae'])} meV/Å"
+    return shown
+
+
+def _stopped(status: str, reason: str) -> dict[str, Any]:
+    return {"status": status, "reason": reason}
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Return what was reached, and what to do with it."""
+    from molpool_calc.training.card import card  # noqa: PLC0415 - light start
+
+    return (
+        f"{card(result, minutes=result['seconds'] / 60.0)}\n"
+        f"Written to {result['out']}; use it with -p {result['out']}"
+    )

@@ -1,0 +1,275 @@
+"""The main job: from a structure to its infrared spectrum, absolute and with a band.
+
+Relax, analyse the harmonic vibrations, equilibrate every replica, run NVE with the
+dipole at every step, and write spectrum, picture and all that led to them.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.dynamics import (
+    DynamicsJob,
+    ProgressBar,
+    run_header,
+    run_replicas,
+)
+from molpool_calc.md.manifest import check_output
+from molpool_calc.md.outcome import RunOutcome
+from molpool_calc.md.recorder import Recording
+from molpool_calc.md.trajectory import read_run
+from molpool_calc.spectra import (
+    Estimator,
+    HarmonicSpectrum,
+    MeasuredPeaks,
+    Spectrum,
+    infrared_spectrum,
+    peaks,
+    plot_infrared,
+    total_integral,
+    write_spectrum,
+)
+from molpool_calc.spectra.correlation import Window, shortest_length_fs
+from molpool_calc.statics import harmonic_spectrum, relax
+
+SPECTRUM_FILE = "spectrum_ir.csv"
+
+RESOLUTION = 8.0
+"""cm⁻¹: sharp enough for the bands of a room-temperature gas."""
+
+MAXIMUM = 4500.0
+"""cm⁻¹: beyond every vibration of a molecule."""
+
+FRAME_INTERVAL = 100
+"""Steps between recorded positions; the spectrum needs the dipoles only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfraredJob:
+    """What decides an infrared run; recorded, and compared when a run is resumed.
+
+    Attributes:
+        temperature: of the ensemble the replicas start from, K.
+        picoseconds: length of each replica.
+        replicas: independent starts; four or more give a confidence band.
+        seed: of all random numbers.
+        timestep_fs: of the integration; the dipole is recorded at every step.
+        equilibration_ps: of Langevin dynamics before each replica.
+        friction_per_fs: of that dynamics, 1/fs.
+        resolution: full width at half maximum of a sharp line, cm⁻¹; by default 8,
+            or what a shorter run can give.
+        dtype: of the network during dynamics.
+    """
+
+    temperature: float = 300.0
+    picoseconds: float = 20.0
+    replicas: int = 8
+    seed: int = 0
+    timestep_fs: float = 0.5
+    equilibration_ps: float = 1.0
+    friction_per_fs: float = 0.02
+    resolution: float | None = None
+    dtype: str = "float32"
+
+    @property
+    def dynamics(self) -> DynamicsJob:
+        """The dynamics of the replicas: NVE from canonical starts."""
+        n_steps = round(1e3 * self.picoseconds / self.timestep_fs)
+        return DynamicsJob(
+            ensemble="nve",
+            n_steps=n_steps,
+            temperature=self.temperature,
+            timestep_fs=self.timestep_fs,
+            n_replicas=self.replicas,
+            every=FRAME_INTERVAL,
+            seed=self.seed,
+            friction_per_fs=self.friction_per_fs,
+            equilibration_ps=self.equilibration_ps,
+            dtype=self.dtype,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InfraredResult:
+    """What an infrared run gives; ``outcome.status`` says how the dynamics ended."""
+
+    outcome: RunOutcome
+    spectrum: Spectrum
+    harmonic: HarmonicSpectrum
+    relaxed: Atoms
+    seconds: float
+
+    def describe(self) -> dict[str, Any]:
+        """Return the summary under the keys of the command line."""
+        drift = self.outcome.drift_mev_per_atom_per_ps
+        return {
+            "peaks": [
+                {"wavenumber_cm1": position, "intensity": height}
+                for position, height in peaks(self.spectrum)
+            ],
+            "integrated_km_mol": total_integral(self.spectrum).value,
+            "drift_mev_per_atom_per_ps": None
+            if drift is None
+            else float(np.mean(drift)),
+            "mean_temperature_k": float(np.mean(self.outcome.mean_temperature)),
+            "harmonic_wavenumbers_cm1": self.harmonic.wavenumbers_cm1.tolist(),
+            "harmonic_ir_km_mol": self.harmonic.ir_km_mol.tolist(),
+            "status": self.outcome.status,
+            "reason": self.outcome.reason,
+            "seconds": self.seconds,
+        }
+
+
+def run_infrared(  # noqa: PLR0913 - keyword-only
+    atoms: Atoms,
+    potential: str,
+    folder: Path,
+    job: InfraredJob,
+    *,
+    title: str,
+    experiment: MeasuredPeaks | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    progress: ProgressBar = lambda _title, _steps: lambda _step: None,
+) -> InfraredResult:
+    """Return the infrared spectrum of a molecule, and write it to a folder.
+
+    The folder gets ``relaxed.xyz``, ``trajectory.h5``, ``run.json``,
+    ``spectrum_ir.csv`` (also as ``spectrum.csv``) and ``spectrum.png``.
+
+    Args:
+        atoms: starting structure; left unchanged.
+        potential: bundled name or folder.
+        folder: new or empty, unless ``resume`` or ``force``.
+        job: temperature, lengths, seed.
+        title: of the picture.
+        experiment: measured peaks to show below the spectrum.
+        resume: go on with an interrupted run, bit for bit.
+        force: replace a run that is there.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        progress: shows how far the steps are.
+
+    Raises:
+        ValueError: a periodic structure, a potential without dipole, a folder in use,
+            or a structure the potential does not cover.
+    """
+    started = time.perf_counter()
+    calculator = MolPoolCalculator(potential, device=device, dtype=job.dtype)
+    _require_dipole(calculator, atoms)
+    _require_length(job)
+    check_output(folder, resume=resume, force=force)
+    relaxed = relax(atoms, potential, device=device).atoms
+    harmonic = harmonic_spectrum(relaxed, potential, device=device)
+    recording = Recording(
+        folder=folder,
+        every=job.dynamics.every,
+        checkpoint_every=max(100, job.dynamics.n_steps // 20),
+        header=run_header(potential, relaxed, job.dynamics),
+        resume=resume,
+    )
+    outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
+    write(folder / "relaxed.xyz", relaxed, format="extxyz")
+    spectrum = spectrum_of_run(folder, resolution=job.resolution)
+    write_spectrum(spectrum, folder / SPECTRUM_FILE)
+    write_spectrum(spectrum, folder / "spectrum.csv")
+    plot_infrared(
+        spectrum,
+        folder / "spectrum.png",
+        title=title,
+        sticks=harmonic,
+        experiment=experiment,
+    )
+    return InfraredResult(
+        outcome=outcome,
+        spectrum=spectrum,
+        harmonic=harmonic,
+        relaxed=relaxed,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def spectrum_of_run(
+    folder: Path,
+    *,
+    resolution: float | None = None,
+    window: Window = "blackman-harris",
+    biased: bool = True,
+    maximum: float = MAXIMUM,
+    **options: Any,
+) -> Spectrum:
+    """Return the infrared spectrum of a finished, interrupted or killed run.
+
+    Args:
+        folder: of the run.
+        resolution: in cm⁻¹; by default 8, or what a shorter run can give.
+        window: lag window.
+        biased: whether to use the biased autocorrelation.
+        maximum: end of the range, cm⁻¹.
+        options: further keywords of ``spectra.infrared_spectrum``.
+
+    Raises:
+        ValueError: no run, no dipoles, or too few of them.
+    """
+    run = read_run(folder)
+    if run.dipoles is None:
+        raise ValueError(
+            f"the run in {folder} has no dipoles; run it again with a potential that "
+            "predicts them"
+        )
+    if resolution is None:
+        length = run.timestep_fs * (run.dipoles.shape[1] - 1)
+        resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
+    temperature = run.temperature or run.inputs.get("temperature")
+    if temperature is None:
+        raise ValueError(
+            f"the run in {folder} states no temperature; give one with --temperature"
+        )
+    return infrared_spectrum(
+        run.dipoles,
+        timestep_fs=run.timestep_fs,
+        temperature=float(options.pop("temperature", temperature)),
+        estimator=Estimator(
+            resolution=resolution, window=window, biased=biased, maximum=maximum
+        ),
+        **options,
+    )
+
+
+def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> float:
+    """Return the resolution (cm⁻¹) that a run of this length can give."""
+    shortest = shortest_length_fs(window, RESOLUTION, biased=biased)
+    # a little above the limit, where the lag window is as long as the run
+    return 1.01 * RESOLUTION * shortest / length_fs
+
+
+def _require_length(job: InfraredJob) -> None:
+    """Refuse, before the run, a resolution that it could not give."""
+    finest = finest_resolution(1e3 * job.picoseconds, "blackman-harris", biased=True)
+    if job.resolution is not None and job.resolution < finest:
+        raise ValueError(
+            f"{job.picoseconds:g} ps are too short for a resolution of "
+            f"{job.resolution:g} cm-1; ask for {finest:.3g} cm-1 or more, or for more "
+            "picoseconds"
+        )
+
+
+def _require_dipole(calculator: MolPoolCalculator, atoms: Atoms) -> None:
+    spec = calculator.evaluator.potential.spec
+    if "dipole" not in calculator.implemented_properties:
+        raise ValueError(
+            f"{spec.name} predicts no dipole, which an infrared spectrum needs; take "
+            "another potential, see molpool list"
+        )
+    if atoms.pbc.any():
+        raise ValueError(
+            "the structure is periodic, but this is the spectrum of a molecule in the "
+            "gas phase; set pbc to False"
+        )
+    calculator.evaluator.check(atoms, *calculator.charge_and_spin(atoms))

@@ -1,0 +1,83 @@
+"""Relaxation and harmonic analysis of one structure, in float64."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.optimize import BFGS
+
+from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
+
+TIGHT_FMAX = 1e-4
+"""Largest force (eV/Å) left at a structure whose vibrations are analysed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relaxation:
+    """A relaxed structure, its energy (eV), and how the relaxation ended."""
+
+    atoms: Atoms
+    energy: float
+    fmax: float
+    n_steps: int
+    converged: bool
+
+
+def relax(
+    atoms: Atoms,
+    potential: str | Path,
+    *,
+    fmax: float = TIGHT_FMAX,
+    steps: int = 500,
+    device: str = "auto",
+) -> Relaxation:
+    """Return the minimum nearest to a structure (BFGS), which is left unchanged.
+
+    Args:
+        atoms: starting structure.
+        potential: bundled name or folder.
+        fmax: largest force on any atom at the end, eV/Å.
+        steps: most steps.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+    copy = atoms.copy()  # type: ignore[no-untyped-call]
+    copy.calc = MolPoolCalculator(potential, device=device, dtype="float64")
+    optimizer = BFGS(copy, logfile=None)
+    converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
+    forces = copy.get_forces()
+    energy = float(copy.get_potential_energy())
+    return Relaxation(
+        atoms=copy,
+        energy=energy,
+        fmax=float(np.linalg.norm(forces, axis=1).max()),
+        n_steps=int(optimizer.nsteps),
+        converged=converged,
+    )
+
+
+def harmonic_spectrum(
+    atoms: Atoms, potential: str | Path, *, device: str = "auto"
+) -> HarmonicSpectrum:
+    """Return wavenumbers and intensities at a relaxed structure.
+
+    Hessian, dipole derivatives and, where the potential has a polarizability, its
+    derivatives are analytic.
+
+    Raises:
+        ValueError: the potential predicts no dipole.
+    """
+    calculator = MolPoolCalculator(potential, device=device, dtype="float64")
+    size = 3 * len(atoms)
+    polarizability = None
+    if "polarizability" in calculator.implemented_properties:
+        derivatives = calculator.get_polarizability_derivatives(atoms)
+        polarizability = derivatives.reshape(size, 3, 3)
+    return harmonic_analysis(
+        atoms.positions,
+        atoms.get_masses(),
+        calculator.get_hessian(atoms),
+        calculator.get_dipole_derivatives(atoms).reshape(size, 3),
+        polarizability,
+    )

@@ -1,0 +1,76 @@
+"""From a recipe and its data to the specification of the potential."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.formula import Formula
+
+from molpool_calc.elements import symbol
+from molpool_calc.potential import PotentialSpec
+from molpool_calc.training.dataset import Dataset, fit_reference_energies
+from molpool_calc.training.recipe import Recipe
+from molpool_calc.training.splits import Parts
+
+MAX_FORMULAS = 12
+
+
+def build_spec(recipe: Recipe, dataset: Dataset, parts: Parts) -> PotentialSpec:
+    """Return the specification of the potential a recipe describes.
+
+    Element energies are those of the recipe, else fitted to the training part.
+    """
+    heads: dict[str, dict[str, Any]] = {}
+    for name in recipe.heads.names:
+        section = getattr(recipe.heads, name)
+        heads[name] = dict(section.arguments)
+    if recipe.heads.energy is not None:
+        given = recipe.data.reference_energies_ev
+        fitted = given or fit_reference_energies(dataset.select(parts.train))
+        heads["energy"]["pooling"] = recipe.heads.energy.pooling
+        heads["energy"]["reference_energies"] = {str(z): e for z, e in fitted.items()}
+    counts = {name: len(getattr(parts, name)) for name in ("train", "valid", "test")}
+    return PotentialSpec(
+        name=recipe.potential.name,
+        elements=tuple(int(z) for z in np.unique(dataset.numbers)),
+        network={"kind": recipe.network.kind, **recipe.network.arguments},
+        heads=heads,
+        level_of_theory=recipe.potential.level_of_theory,
+        description=recipe.potential.description,
+        license=recipe.potential.license,
+        total_charges=tuple(int(q) for q in np.unique(dataset.charges)),
+        training_data={
+            "file": Path(recipe.data.file).name,
+            "sha256": dataset.sha256,
+            **counts,
+            **coverage(dataset.select(parts.train)),
+        },
+    )
+
+
+def coverage(dataset: Dataset) -> Mapping[str, Any]:
+    """Return what frames cover: formulas, periodicity, and energies of one molecule.
+
+    ``energies_above_lowest_ev`` holds the 95th percentile and the largest.
+    """
+    formulas = sorted(
+        {_formula(dataset.numbers[dataset.atoms_of(i)]) for i in range(len(dataset))}
+    )
+    covered: dict[str, Any] = {
+        "n_formulas": len(formulas),
+        "formulas": formulas[:MAX_FORMULAS],
+        "periodic": bool(dataset.pbc.any()),
+    }
+    if len(formulas) == 1 and dataset.energy is not None:
+        above = dataset.energy - dataset.energy.min()
+        covered["energies_above_lowest_ev"] = {
+            "percentile_95": round(float(np.percentile(above, 95)), 4),
+            "largest": round(float(above.max()), 4),
+        }
+    return covered
+
+
+def _formula(numbers: np.ndarray) -> str:
+    symbols = [symbol(int(z)) for z in numbers]
+    return str(Formula.from_list(symbols).format("hill"))

@@ -1,0 +1,23 @@
+"""What every test must leave as it found it."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def torch_globals_stay():
+    """Fail a test in which something changed torch's global state."""
+    before = global_state()
+    yield
+    assert global_state() == before
+
+
+def global_state():
+    return (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.is_anomaly_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        str(torch.get_default_device()),
+    )

@@ -1,0 +1,182 @@
+"""Small potentials with random weights, and structures to try them on."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import molecule
+from torch import Tensor
+
+from molpool_calc.atoms import batch_from_atoms
+from molpool_calc.derivatives import evaluate
+from molpool_calc.interfaces import (
+    AtomsBatch,
+    NeighborList,
+    Potential,
+    Prediction,
+)
+from molpool_calc.neighbors import neighbor_list
+from molpool_calc.potential import NeuralPotential, PotentialSpec
+
+CPU = torch.device("cpu")
+CUTOFF = 4.0
+ELEMENTS = (1, 6, 7, 8)
+REFERENCE = {1: -13.6, 6: -1030.25, 7: -1485.5, 8: -2042.125}
+NETWORKS = {
+    "painn": {"kind": "painn", "n_features": 12, "n_interactions": 2, "n_rbf": 6},
+    "schnet": {"kind": "schnet", "n_features": 12, "n_interactions": 2, "n_rbf": 6},
+}
+
+
+def small_spec(
+    network: str = "painn",
+    *,
+    heads: tuple[str, ...] = ("energy", "dipole"),
+    pooling: str = "sum",
+    cutoff: float = CUTOFF,
+    cutoff_function: str = "cosine",
+    name: str = "small",
+    total_charges: tuple[int, ...] = (-1, 0, 1),
+) -> PotentialSpec:
+    """A narrow network; a dipole head without vectors where there are none."""
+    has_vectors = network == "painn"
+    arguments = {
+        "energy": {
+            "pooling": pooling,
+            "scale": 0.5,
+            "reference_energies": {str(z): e for z, e in REFERENCE.items()},
+        },
+        "dipole": {"use_vectors": has_vectors},
+        "polarizability": {"scale": 2.0},
+    }
+    return PotentialSpec(
+        name=name,
+        elements=ELEMENTS,
+        network={
+            **NETWORKS[network],
+            "cutoff": cutoff,
+            "cutoff_function": cutoff_function,
+        },
+        heads={head: arguments[head] for head in heads},
+        total_charges=total_charges,
+    )
+
+
+def potential_of(
+    spec: PotentialSpec, *, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> NeuralPotential:
+    """Every weight random, the biases too, which training starts at zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        potential = NeuralPotential(spec)
+        for parameter in potential.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return potential.to(dtype)
+
+
+def small_potential(
+    network: str = "painn",
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    **options: object,
+) -> NeuralPotential:
+    return potential_of(small_spec(network, **options), dtype=dtype, seed=seed)
+
+
+def rattled(atoms: Atoms, seed: int = 0, stdev: float = 0.08) -> Atoms:
+    atoms = atoms.copy()
+    atoms.positions += np.random.default_rng(seed).normal(0, stdev, (len(atoms), 3))
+    return atoms
+
+
+def ethanol() -> Atoms:
+    """Without symmetry, and not at the origin."""
+    atoms = rattled(molecule("CH3CH2OH"))
+    atoms.positions += [1.5, -0.7, 0.4]
+    return atoms
+
+
+def water() -> Atoms:
+    return rattled(molecule("H2O"), seed=1)
+
+
+def glycol() -> Atoms:
+    """Fifteen atoms: more than the complete pair lists are made for."""
+    first, second = ethanol(), rattled(molecule("CH3OH"), seed=2)
+    second.positions += [2.5, 2.0, 1.0]
+    return first + second
+
+
+def crystal() -> Atoms:
+    """Triclinic and smaller than two cutoffs: atoms see images of themselves."""
+    cell = [[4.6, 0.3, -0.2], [0.7, 4.9, 0.4], [-0.5, 0.6, 5.2]]
+    scaled = np.random.default_rng(3).uniform(-0.3, 1.3, (5, 3))
+    scaled[:, 0] = np.linspace(-0.2, 0.9, 5)
+    return Atoms("CONHH", scaled_positions=scaled, cell=cell, pbc=True)
+
+
+def batch_of(*structures: Atoms, dtype: torch.dtype = torch.float64) -> AtomsBatch:
+    return batch_from_atoms(list(structures), dtype=dtype, device=CPU)
+
+
+def dense_pairs(batch: AtomsBatch) -> NeighborList:
+    """Every atom with every atom of its molecule, itself included."""
+    n = batch.systems.max_size
+    first = n * torch.arange(batch.systems.n_segments)[:, None, None]
+    center, neighbor = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    return NeighborList(
+        center=(first + center).reshape(-1),
+        neighbor=(first + neighbor).reshape(-1),
+        shift=None,
+        n_dense=n,
+    )
+
+
+def predict(
+    potential: Potential,
+    *structures: Atoms,
+    properties: frozenset[str] | set[str] | None = None,
+    dtype: torch.dtype = torch.float64,
+    pairs: NeighborList | None = None,
+) -> Prediction:
+    """Everything the potential gives, forces too, and stress in cells."""
+    batch = batch_of(*structures, dtype=dtype)
+    if properties is None:
+        properties = set(potential.properties) | {"forces"}
+        if all(atoms.cell.rank == 3 for atoms in structures):
+            properties |= {"stress"}
+    if pairs is None:
+        pairs = neighbor_list(batch, potential.cutoff)
+    return evaluate(potential, batch, pairs, properties=frozenset(properties))
+
+
+def fields(prediction: Prediction) -> dict[str, Tensor]:
+    names = Prediction.__dataclass_fields__
+    values = {name: getattr(prediction, name) for name in names}
+    return {name: v for name, v in values.items() if isinstance(v, Tensor)}
+
+
+def displaced(batch: AtomsBatch, atom: int, axis: int, step: float) -> AtomsBatch:
+    positions = batch.positions.clone()
+    positions[atom, axis] += step
+    return replace(batch, positions=positions)
+
+
+def moved_in_turn(
+    batch: AtomsBatch, step: float
+) -> list[tuple[AtomsBatch, AtomsBatch]]:
+    """For every coordinate the batch with it increased and decreased."""
+    return [
+        (displaced(batch, atom, axis, step), displaced(batch, atom, axis, -step))
+        for atom in range(len(batch.positions))
+        for axis in range(3)
+    ]
+
+
+def rotation(seed: int = 0) -> Tensor:
+    """A proper rotation about no particular axis."""
+    matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 3)))
+    q, _ = torch.linalg.qr(matrix)
+    return q * torch.sign(torch.linalg.det(q))
