@@ -26,9 +26,9 @@ import ase
 import ase.build
 import numpy as np
 import torch
-import torch.utils.data.dataloader as dataloader
 from ase import Atoms, units
 from ase.md.langevin import Langevin
+from torch.utils.data import dataloader
 
 from molpool_calc import MolPoolCalculator, __version__
 from molpool_calc.importers import import_schnetpack
@@ -92,7 +92,7 @@ def fastest_neighbors(atoms: Atoms, path: Path, unit: str, dtype: torch.dtype) -
             run = dynamics(atoms, peer_calculator(path, unit, name, dtype))
             time_block(run, 5)
             timings[name] = min(time_block(run, 10) for _ in range(3))
-        except Exception as error:  # noqa: BLE001 - a list that fails is left out
+        except Exception as error:
             print(f"peer's neighbor list {name} fails: {type(error).__name__}: {error}")
     print({name: round(value, 2) for name, value in timings.items()})
     return min(timings, key=timings.__getitem__)
@@ -150,7 +150,7 @@ def main() -> None:
     ]
     result = {
         "rows": rows,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {
             "molpool": __version__,
             "torch": torch.__version__,

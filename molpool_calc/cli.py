@@ -8,8 +8,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from molpool_calc._version import __version__
-from molpool_calc.commands import COMMANDS, Command
+from molpool_calc.commands import (
+    evaluate,
+    import_weights,
+    info,
+    ir,
+    list_potentials,
+    md,
+    relax,
+    spectrum,
+    train,
+    vib,
+)
+from molpool_calc.commands.command import Command
 from molpool_calc.commands.console import PREFIX, Console
+
+COMMANDS: tuple[Command, ...] = (
+    list_potentials,
+    info,
+    evaluate,
+    relax,
+    vib,
+    md,
+    spectrum,
+    ir,
+    train,
+    import_weights,
+)
+"""In the order of the help."""
 
 DONE, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 2, 3, 130
 EXIT_CODES = {"finished": DONE, "stopped": STOPPED, "interrupted": INTERRUPTED}

@@ -1,7 +1,5 @@
 """Small potentials with random weights, and structures to try them on."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from ase import Atoms
@@ -156,23 +154,6 @@ def fields(prediction: Prediction) -> dict[str, Tensor]:
     names = Prediction.__dataclass_fields__
     values = {name: getattr(prediction, name) for name in names}
     return {name: v for name, v in values.items() if isinstance(v, Tensor)}
-
-
-def displaced(batch: AtomsBatch, atom: int, axis: int, step: float) -> AtomsBatch:
-    positions = batch.positions.clone()
-    positions[atom, axis] += step
-    return replace(batch, positions=positions)
-
-
-def moved_in_turn(
-    batch: AtomsBatch, step: float
-) -> list[tuple[AtomsBatch, AtomsBatch]]:
-    """For every coordinate the batch with it increased and decreased."""
-    return [
-        (displaced(batch, atom, axis, step), displaced(batch, atom, axis, -step))
-        for atom in range(len(batch.positions))
-        for axis in range(3)
-    ]
 
 
 def rotation(seed: int = 0) -> Tensor:

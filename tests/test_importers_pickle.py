@@ -4,6 +4,7 @@ Every hostile pickle here tries to create a file; that it works is shown once wi
 ``pickle.loads``, so that the absence of the file means something.
 """
 
+import contextlib
 import copyreg
 import os
 import pickle
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molpool_calc.importers.restricted_pickle import (
@@ -93,7 +94,6 @@ TRICKS = [
     ("os\tschnetpack", "system"),
     ("schnetpackage", "system"),
     (" schnetpack.model", "system"),
-    ("schnetpack.mødel", "system"),
     ("torch.nn.modulesx", "system"),
     ("", "system"),
     ("schnetpack.model", ""),
@@ -157,7 +157,7 @@ def test_what_pickle_itself_writes_is_refused_in_every_protocol(
 ) -> None:
     marker = tmp_path / "marker"
     evil = {"weights": [1, 2, Malice(function, touching(marker))]}
-    with pytest.raises(ValueError, match="global|opcode"):
+    with pytest.raises(ValueError, match=r"it names the global|uses the opcode"):
         read(pickle.dumps(evil, protocol))
     assert not marker.exists()
 
@@ -277,12 +277,19 @@ def test_a_deed_that_would_run_code_of_an_object_is_refused(
     ],
 )
 def test_a_damaged_pickle_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="its pickle"):
         read(content)
 
 
+def test_a_global_that_is_not_ascii_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"it names the global schnetpack\.mødel\.x"):
+        read(stacked("schnetpack.mødel", "x") + b".")
+    with pytest.raises(ValueError, match="its pickle is damaged: 'ascii'"):
+        read(named("schnetpack.mødel", "x") + b".")
+
+
 def test_a_huge_memo_index_takes_no_memory() -> None:
-    assert read(b"Nr\xff\xff\xff\x7f0N." if False else b"Nr\xff\xff\xff\x7f.") is None
+    assert read(b"Nr\xff\xff\xff\x7f.") is None
 
 
 def test_a_pickle_that_is_too_long_is_refused() -> None:
@@ -291,11 +298,11 @@ def test_a_pickle_that_is_too_long_is_refused() -> None:
 
 
 def test_nesting_without_end_is_read_and_freed() -> None:
-    deep = read(b"N" + b"\x85" * 1_000_000 + b".")
+    deep = read(b"N" + b"\x85" * 20_000 + b".")
     assert isinstance(deep, tuple)
     del deep
-    with pytest.raises(ValueError, match="mark|taken|takes"):
-        read(b"(" * 1_000_000 + b".")
+    with pytest.raises(ValueError, match="it takes more than it has put"):
+        read(b"(" * 20_000 + b".")
 
 
 def test_names_stay_text_and_persistent_ids_go_to_the_caller() -> None:
@@ -326,14 +333,14 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(value=plain, protocol=st.sampled_from([4, 5]))
 def test_plain_data_comes_back_as_it_was(value: object, protocol: int) -> None:
     assert read(pickle.dumps(value, protocol)) == value
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=60))
 def test_any_bytes_give_data_or_a_value_error(content: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         read(b"\x80\x02" + content)
-    except ValueError as error:
-        assert str(error)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NAME = "eval"
 HELP = "compute every frame of a file and compare with the reference values in it"
 FRAMES_PER_CHUNK = 256
+KINDS = ("mae", "rmse", "max")
 UNITS = {
     "energy": "eV",
     "forces": "eV/Å",
@@ -37,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add POTENTIAL, FILE and the options."""
     parser.epilog = (
         "examples: molpool eval painn-ethanol frames.extxyz --out predicted.extxyz\n"
-        "          molpool eval painn-ethanol data.npz --units length=Angstrom energy=eV"
+        "          molpool eval painn-ethanol a.npz --units length=Angstrom energy=eV"
     )
     parser.add_argument("potential", metavar="POTENTIAL", help=POTENTIAL_HELP)
     parser.add_argument(
@@ -171,22 +172,19 @@ def summary(result: Mapping[str, Any]) -> str:
     """Return the errors as a table."""
     lines = [f"{result['n_frames']} frames with {result['potential']}"]
     if result["errors"]:
-        rows = [
-            (
-                name,
-                UNITS[name],
-                *(significant(error[kind]) for kind in ("mae", "rmse", "max")),
-                str(error["n_frames"]),
-            )
-            for name, error in result["errors"].items()
-        ]
-        header = (
-            *("property", "unit", "mean\nabsolute", "root mean\nsquare", "largest"),
-            "frames",
-        )
-        lines += ["", table(header, rows, n_left=2)]
+        lines += ["", error_table(result["errors"])]
     else:
         lines.append("The file holds no reference values to compare with.")
     if result["out"] is not None:
         lines += ["", f"Predictions written to {result['out']}"]
     return "\n".join(lines)
+
+
+def error_table(errors: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return mean absolute, root mean square and largest errors as a table."""
+    rows = [
+        (name, UNITS[name], *(significant(error[kind]) for kind in KINDS))
+        for name, error in errors.items()
+    ]
+    header = ("property", "unit", "mean\nabsolute", "root mean\nsquare", "largest")
+    return table(header, rows, n_left=2)

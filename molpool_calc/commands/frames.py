@@ -102,7 +102,7 @@ def with_results(
 
     Reference values move to ``reference_energy`` and so on.
     """
-    frame = atoms.copy()
+    frame: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
     for name in COMPARED:
         frame.info.pop(name, None)
         frame.arrays.pop(name, None)
@@ -112,7 +112,7 @@ def with_results(
     if "polarizability" in results:
         frame.info["polarizability"] = results["polarizability"]
     named = {"energy", "forces", "dipole", "stress"} & results.keys()
-    frame.calc = SinglePointCalculator(frame, **{name: results[name] for name in named})
+    frame.calc = _results(frame, {name: results[name] for name in named})
     return frame
 
 
@@ -137,8 +137,12 @@ def frames_of(dataset: Dataset) -> Iterator[Atoms]:
             results["forces"] = dataset.forces[atoms]
         if dataset.dipole is not None:
             results["dipole"] = dataset.dipole[index]
-        frame.calc = SinglePointCalculator(frame, **results)
+        frame.calc = _results(frame, results)
         yield frame
+
+
+def _results(atoms: Atoms, results: Mapping[str, Any]) -> SinglePointCalculator:
+    return SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
 
 
 def _read(path: Path, units: Mapping[str, str], keys: Mapping[str, str]) -> Dataset:

@@ -1,12 +1,6 @@
 """Options that several commands share, and what they turn into."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from molpool_calc.calculator import MolPoolCalculator
 
 SYSTEM_HELP = (
     "a structure file that ASE reads (a.xyz, or a.xyz@3 for its frame 3), a bundled "
@@ -71,22 +65,16 @@ def potential_of(arguments: Namespace) -> str:
     return found
 
 
-def system_and_calculator(
-    arguments: Namespace, dtype: str
-) -> "tuple[Atoms, MolPoolCalculator]":
-    """Return the system, its calculator attached, and the calculator.
+def demand_energy(potential: str) -> None:
+    """Raise ValueError where a potential has no energy, and so no forces."""
+    from molpool_calc.storage import find_folder, read_json  # noqa: PLC0415
 
-    Raises:
-        ValueError: one of them cannot be had.
-    """
-    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
-    from molpool_calc.molecules import read_system  # noqa: PLC0415
-
-    potential = potential_of(arguments)
-    atoms = read_system(arguments.system)
-    calculator = MolPoolCalculator(potential, device=arguments.device, dtype=dtype)
-    atoms.calc = calculator
-    return atoms, calculator
+    content = read_json(find_folder(potential))
+    if "energy" not in content["heads"]:
+        raise ValueError(
+            f"{content['name']} predicts {', '.join(content['heads'])} but no energy, "
+            "and so no forces; take a potential with an energy head"
+        )
 
 
 def positive_float(text: str) -> float:

@@ -9,12 +9,12 @@ from molpool_calc.commands import output
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_device,
-    add_dtype,
     add_force,
     add_system,
+    demand_energy,
     positive_float,
     positive_int,
-    system_and_calculator,
+    potential_of,
 )
 
 NAME = "relax"
@@ -48,24 +48,32 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_force(parser)
     add_device(parser)
-    add_dtype(parser, "float64")
 
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Relax, write the structure, and return how it went."""
-    from molpool_calc.commands.relaxation import relax  # noqa: PLC0415 - light start
-    from molpool_calc.commands.structures import (  # noqa: PLC0415
+    del console
+    from molpool_calc.commands.structures import (  # noqa: PLC0415 - light start
         format_of,
         write_structure,
     )
+    from molpool_calc.molecules import read_system  # noqa: PLC0415
+    from molpool_calc.statics import relax  # noqa: PLC0415
 
     output.check_file(arguments.out, force=arguments.force)
     file_format = format_of(arguments.out)
-    atoms, _ = system_and_calculator(arguments, arguments.dtype)
-    done = relax(atoms, fmax=arguments.fmax, max_steps=arguments.steps, console=console)
-    write_structure(arguments.out, atoms, file_format)
+    atoms, potential = read_system(arguments.system), potential_of(arguments)
+    demand_energy(potential)
+    done = relax(
+        atoms,
+        potential,
+        fmax=arguments.fmax,
+        steps=arguments.steps,
+        device=arguments.device,
+    )
+    write_structure(arguments.out, done.atoms, file_format)
     result = {
-        "energy_ev": float(atoms.get_potential_energy()),
+        "energy_ev": done.energy,
         "fmax": done.fmax,
         "n_steps": done.n_steps,
         "converged": done.converged,
@@ -80,7 +88,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """Return what happened in three lines."""
+    """Return what happened in four lines."""
     state = "converged" if result["converged"] else "NOT converged"
     return (
         f"{state} after {result['n_steps']} steps\n"

@@ -32,12 +32,12 @@ def format_of(path: Path) -> str:
 
 def write_structure(path: Path, atoms: Atoms, file_format: str) -> None:
     """Write the structure with its energy, forces and dipole."""
-    frozen = atoms.copy()
+    frozen = atoms.copy()  # type: ignore[no-untyped-call]
     results = {
         name: value
         for name, value in atoms.calc.results.items()
         if name in {"energy", "forces", "dipole", "stress"}
     }
-    frozen.calc = SinglePointCalculator(frozen, **results)
+    frozen.calc = SinglePointCalculator(frozen, **results)  # type: ignore[no-untyped-call]
     with replacing(path) as temporary:
         ase.io.write(temporary, frozen, format=file_format)

@@ -1,13 +1,14 @@
 """Tables and numbers for people to read."""
 
 from collections.abc import Sequence
+from math import floor, log10
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) -> str:
     """Return aligned columns under a ruled header.
 
     Args:
-        header: of each column; ``\\n`` in it starts a second line.
+        header: of each column; a line break in it starts a second line.
         rows: cells.
         n_left: that many columns stand flush left, the others flush right.
     """
@@ -29,6 +30,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) 
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return a number with that many digits and no exponent."""
-    text = f"{value:.{digits}g}"
-    return text if "e" not in text else f"{float(text):f}".rstrip("0").rstrip(".")
+    """Return a number with that many digits, in powers of ten below 0.0001."""
+    if abs(value) < 1e-4:  # noqa: PLR2004 - as Python's own g format
+        return f"{value:.{digits}g}"
+    decimals = max(0, digits - 1 - floor(log10(abs(value))))
+    return f"{value:.{decimals}f}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands import output
 from molpool_calc.commands.console import Console
+from molpool_calc.commands.evaluate import error_table
 from molpool_calc.commands.options import add_force
 from molpool_calc.commands.tables import significant
 
@@ -151,9 +152,14 @@ def _stopped(status: str, reason: str) -> dict[str, Any]:
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return what was reached, and what to do with it."""
-    from molpool_calc.training.card import card  # noqa: PLC0415 - light start
+    from molpool_calc.training.card import duration  # noqa: PLC0415 - light start
 
-    return (
-        f"{card(result, minutes=result['seconds'] / 60.0)}\n"
-        f"Written to {result['out']}; use it with -p {result['out']}"
-    )
+    lines = [
+        f"{result['name']}: {result['epochs']} epochs in "
+        f"{duration(result['seconds'] / 60.0)}, best epoch {result['best_epoch']}"
+    ]
+    if result["errors"]:
+        n_test = result["training_data"]["test"]
+        lines += ["", f"Errors on {n_test} test frames", error_table(result["errors"])]
+    lines += ["", f"Written to {result['out']}; molpool info {result['out']} says more"]
+    return "\n".join(lines)

@@ -2,14 +2,16 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_device,
     add_system,
+    demand_energy,
     positive_int,
-    system_and_calculator,
+    potential_of,
 )
 from molpool_calc.commands.tables import table
 from molpool_calc.units import DEBYE
@@ -17,13 +19,9 @@ from molpool_calc.units import DEBYE
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from molpool_calc.calculator import MolPoolCalculator
-    from molpool_calc.spectra import HarmonicSpectrum
-
 NAME = "vib"
 HELP = "relax a molecule and compute its harmonic infrared and Raman spectrum"
-FMAX = 1e-4
-"""Largest force at the minimum, eV/Å: it moves no wavenumber by 0.1 cm⁻¹."""
+EXPERIMENT = "experiment\ncm⁻¹"
 FMAX_NOT_RELAXED = 1e-2
 """Above it, a structure taken as it is gets a remark."""
 
@@ -49,30 +47,34 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Relax and return the vibrations."""
-    from molpool_calc.commands.relaxation import (  # noqa: PLC0415 - light start
-        demand_forces,
-        largest_force,
-        relax,
-    )
+    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415 - light start
+    from molpool_calc.molecules import experiment_of, read_system  # noqa: PLC0415
+    from molpool_calc.statics import TIGHT_FMAX, relax  # noqa: PLC0415
 
-    atoms, calculator = system_and_calculator(arguments, "float64")
+    atoms, potential = read_system(arguments.system), potential_of(arguments)
+    demand_energy(potential)
     _demand_molecule(atoms)
-    demand_forces(atoms)
     n_steps = 0
-    if not arguments.no_relax:
-        done = relax(atoms, fmax=FMAX, max_steps=arguments.steps, console=console)
-        n_steps = done.n_steps
+    if arguments.no_relax:
+        device = arguments.device
+        atoms.calc = MolPoolCalculator(potential, device=device, dtype="float64")
+    else:
+        done = relax(atoms, potential, steps=arguments.steps, device=arguments.device)
+        atoms, n_steps = done.atoms, done.n_steps
         if not done.converged:
             return {
                 "status": "stopped",
-                "reason": f"the relaxation did not reach {FMAX:g} eV/Å in {n_steps} "
-                f"steps (largest force {done.fmax:.3g} eV/Å), and vibrations have no "
-                "meaning away from a minimum; raise --steps or relax it first",
+                "reason": f"the relaxation did not reach {TIGHT_FMAX:g} eV/Å in "
+                f"{n_steps} steps (largest force {done.fmax:.3g} eV/Å), and vibrations "
+                "have no meaning away from a minimum; raise --steps or relax it first",
             }
-    spectrum = _analyse(atoms, calculator)
-    fmax = largest_force(atoms)
-    result = _result(arguments, atoms, calculator, spectrum)
-    result |= {"fmax": fmax, "n_steps": n_steps}
+    result = {**_vibrations(atoms, potential), "n_steps": n_steps}
+    experiment = experiment_of(arguments.system)
+    result |= {
+        "system": arguments.system,
+        "experiment_cm1": list(experiment.fundamentals_cm1) if experiment else [],
+        "experiment_source": experiment.fundamentals_source if experiment else "",
+    }
     _remark(result, console)
     return result
 
@@ -84,55 +86,43 @@ def _demand_molecule(atoms: "Atoms") -> None:
             "removes; give a structure without periodic boundaries"
         )
     # constrained atoms would pass for relaxed ones
-    atoms.set_constraint()
+    atoms.set_constraint()  # type: ignore[no-untyped-call]
 
 
-def _analyse(atoms: "Atoms", calculator: "MolPoolCalculator") -> "HarmonicSpectrum":
+def _vibrations(atoms: "Atoms", potential: str) -> dict[str, Any]:
+    """Return what there is to say about a structure and its calculator."""
     import numpy as np  # noqa: PLC0415 - light start
 
     from molpool_calc.spectra import harmonic_analysis  # noqa: PLC0415
+    from molpool_calc.statics import harmonic_spectrum  # noqa: PLC0415
 
-    size, known = 3 * len(atoms), calculator.implemented_properties
-    slopes, raman = np.zeros((size, 3)), None
-    if "dipole" in known:
-        slopes = calculator.get_dipole_derivatives(atoms).reshape(size, 3)
-    if "polarizability" in known:
-        raman = calculator.get_polarizability_derivatives(atoms).reshape(size, 3, 3)
-    return harmonic_analysis(
-        atoms.positions,
-        atoms.get_masses(),
-        calculator.get_hessian(atoms),
-        slopes,
-        raman,
-    )
-
-
-def _result(
-    arguments: Namespace,
-    atoms: "Atoms",
-    calculator: "MolPoolCalculator",
-    spectrum: "HarmonicSpectrum",
-) -> dict[str, Any]:
-    from molpool_calc.molecules import experiment_of  # noqa: PLC0415 - light start
-
+    calculator: Any = atoms.calc
+    has_dipole = "dipole" in calculator.implemented_properties
+    if has_dipole:
+        device = calculator.parameters["device"]
+        spectrum = harmonic_spectrum(atoms, potential, device=device)
+        moment = float(np.linalg.norm(calculator.get_dipole_moment(atoms)))
+    else:
+        spectrum = harmonic_analysis(
+            atoms.positions,
+            atoms.get_masses(),
+            calculator.get_hessian(atoms),
+            np.zeros((3 * len(atoms), 3)),
+        )
+    raman = spectrum.raman_a4_amu
+    forces = calculator.get_forces(atoms)
     spec = calculator.evaluator.potential.spec
-    raman, dipole = spectrum.raman_a4_amu, None
-    if "dipole" in calculator.implemented_properties:
-        dipole = float((atoms.get_dipole_moment() ** 2).sum() ** 0.5) / DEBYE
-    experiment = experiment_of(arguments.system)
     return {
         "wavenumbers_cm1": spectrum.wavenumbers_cm1.tolist(),
-        "ir_km_mol": None if dipole is None else spectrum.ir_km_mol.tolist(),
+        "ir_km_mol": spectrum.ir_km_mol.tolist() if has_dipole else None,
         "raman_a4_amu": None if raman is None else raman.tolist(),
         "zpe_ev": spectrum.zpe_ev,
-        "dipole_debye": dipole,
-        "energy_ev": float(atoms.get_potential_energy()),
-        "system": arguments.system,
-        "formula": atoms.get_chemical_formula(),
+        "dipole_debye": moment / DEBYE if has_dipole else None,
+        "energy_ev": float(calculator.get_potential_energy(atoms)),
+        "fmax": float(np.linalg.norm(forces, axis=1).max()),
+        "formula": atoms.symbols.get_chemical_formula("hill"),
         "potential": spec.name,
         "level_of_theory": spec.level_of_theory,
-        "experiment_cm1": list(experiment.fundamentals_cm1) if experiment else [],
-        "experiment_source": experiment.fundamentals_source if experiment else "",
     }
 
 
@@ -161,8 +151,22 @@ def summary(result: Mapping[str, Any]) -> str:
     ]
     if result["dipole_debye"] is not None:
         lines.append(f"dipole             {result['dipole_debye']:.4f} D")
+    columns = _columns(result)
+    rows = list(zip(*columns.values(), strict=True))
+    lines += ["", table(list(columns), rows, n_left=0)]
+    if EXPERIMENT in columns:
+        note = (
+            "Experiment: fundamentals, in ascending order. They are anharmonic; "
+            "harmonic wavenumbers are usually a few per cent higher. Source: "
+            f"{result['experiment_source']}."
+        )
+        lines += ["", fill(note, 80)]
+    return "\n".join(lines)
+
+
+def _columns(result: Mapping[str, Any]) -> dict[str, list[str]]:
     wavenumbers, measured = result["wavenumbers_cm1"], result["experiment_cm1"]
-    columns: dict[str, list[str]] = {
+    columns = {
         "mode\n": [str(i + 1) for i in range(len(wavenumbers))],
         "wavenumber\ncm⁻¹": [f"{x:.1f}" for x in wavenumbers],
     }
@@ -170,13 +174,6 @@ def summary(result: Mapping[str, Any]) -> str:
         columns["infrared\nkm/mol"] = [f"{x:.2f}" for x in result["ir_km_mol"]]
     if result["raman_a4_amu"] is not None:
         columns["Raman\nÅ⁴/amu"] = [f"{x:.2f}" for x in result["raman_a4_amu"]]
-    if measured and len(measured) == len(wavenumbers):
-        columns["experiment\ncm⁻¹"] = [f"{x:.0f}" for x in measured]
-    rows = list(zip(*columns.values(), strict=True))
-    lines += ["", table(list(columns), rows, n_left=0)]
-    if len(columns) and "experiment\ncm⁻¹" in columns:
-        lines += [
-            f"Experiment: fundamentals in ascending order ({result['experiment_source']}"
-            "). They are anharmonic: harmonic wavenumbers lie 1 to 5 % higher."
-        ]
-    return "\n".join(lines)
+    if len(measured) == len(wavenumbers):
+        columns[EXPERIMENT] = [f"{x:.0f}" for x in measured]
+    return columns

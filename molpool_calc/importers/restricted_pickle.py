@@ -19,7 +19,7 @@ keys are numbers, text and names, so that hashing calls nothing and ends quickly
 
 import pickletools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 MAX_PICKLE_BYTES = 4 * 2**20
@@ -31,19 +31,8 @@ Builder = Callable[[tuple[object, ...]], object]
 
 _IDENTIFIERS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_VALUES = frozenset(
-    {
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-    }
-)
+_NUMBERS = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"})
+_TEXTS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +92,7 @@ def read_pickle(content: bytes, rules: PickleRules) -> object:
 
     Example:
         >>> import pickle
-        >>> rules = PickleRules(
-        ...     names=(), prefixes=(), builders={}, persistent=lambda key: key
-        ... )
+        >>> rules = PickleRules(names=(), prefixes=(), builders={}, persistent=id)
         >>> read_pickle(pickle.dumps({"cutoff": 5.0}), rules)
         {'cutoff': 5.0}
         >>> read_pickle(pickle.dumps(print), rules)
@@ -119,11 +106,20 @@ def read_pickle(content: bytes, rules: PickleRules) -> object:
             "read; a trained model has some ten thousand"
         )
     interpreter = _Interpreter(rules)
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name == "STOP":
-            return interpreter.pop()
-        interpreter.step(opcode.name, argument)
-    raise ValueError("its pickle has no end")
+    for opcode, argument in _decoded(content):
+        if opcode == "STOP":
+            break
+        interpreter.step(opcode, argument)
+    return interpreter.pop()
+
+
+def _decoded(content: bytes) -> Iterator[tuple[str, object]]:
+    """Yield opcodes and their arguments; the last one is STOP."""
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            yield opcode.name, argument
+    except ValueError as error:
+        raise ValueError(f"its pickle is damaged: {error}") from error
 
 
 class _Interpreter:
@@ -137,13 +133,13 @@ class _Interpreter:
         self.actions: dict[str, Callable[[object], None]] = {
             "PROTO": self._protocol,
             "FRAME": lambda _: None,
-            "NONE": lambda _: self.stack.append(None),
-            "NEWTRUE": lambda _: self.stack.append(True),
-            "NEWFALSE": lambda _: self.stack.append(False),
-            "EMPTY_TUPLE": lambda _: self.stack.append(()),
-            "EMPTY_LIST": lambda _: self.stack.append([]),
-            "EMPTY_DICT": lambda _: self.stack.append({}),
-            "EMPTY_SET": lambda _: self.stack.append(set()),
+            "NONE": lambda _: self._push(None),
+            "NEWTRUE": lambda _: self._push(True),
+            "NEWFALSE": lambda _: self._push(False),
+            "EMPTY_TUPLE": lambda _: self._push(()),
+            "EMPTY_LIST": lambda _: self._push([]),
+            "EMPTY_DICT": lambda _: self._push({}),
+            "EMPTY_SET": lambda _: self._push(set()),
             "MARK": lambda _: self._mark(),
             "TUPLE": lambda _: self._push(tuple(self._pop_mark())),
             "TUPLE1": lambda _: self._tuple(1),
@@ -169,7 +165,7 @@ class _Interpreter:
 
     def step(self, opcode: str, argument: object) -> None:
         """Carry out one opcode."""
-        if opcode in _VALUES:
+        if opcode in _NUMBERS or opcode in _TEXTS:
             self.stack.append(argument)
         elif opcode in self.actions:
             self.actions[opcode](argument)

@@ -65,7 +65,7 @@ def _facts(description: Mapping[str, Any]) -> str:
         ("licence", description["license"]),
         ("SHA-256 of the weights", f"`{description['sha256']}`"),
     ]
-    return _table(("potential", description["name"]), rows, n_left=2)
+    return "\n".join(_item(f"{name}: {value}") for name, value in rows)
 
 
 def _accuracy(description: Mapping[str, Any]) -> str:
@@ -113,10 +113,7 @@ def _limits(description: Mapping[str, Any]) -> list[str]:
         limits.append(_energy_limit(data["energies_above_lowest_ev"], formulas[0]))
     if not data:
         limits.append("What it was trained on is not recorded; see the origin.")
-    return [
-        fill(text, WIDTH, initial_indent="- ", subsequent_indent="  ")
-        for text in limits
-    ]
+    return list(map(_item, limits))
 
 
 def _energy_limit(above: Mapping[str, float], formula: str) -> str:
@@ -145,13 +142,20 @@ def _origin(description: Mapping[str, Any], minutes: float | None) -> str:
             f"`{data['sha256']}`."
         )
     if "epochs" in data:
-        took = "" if minutes is None else f" in {minutes:.0f} minutes"
+        took = "" if minutes is None else f" in {duration(minutes)}"
         parts.append(
             f"Trained for {data['epochs']} epochs{took}; these are the averaged "
             f"weights of epoch {data['best_epoch']}, the best of the validation. "
             "`molpool train recipe.toml` repeats it; `learning_curve.svg` shows it."
         )
     return "\n\n".join(map(_paragraph, parts or ["Not recorded."]))
+
+
+def duration(minutes: float) -> str:
+    """Return a time in words."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} seconds"
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"  # noqa: PLR2004 - two hours
 
 
 def _use(name: str) -> str:
@@ -173,8 +177,23 @@ def _charges(description: Mapping[str, Any]) -> list[str]:
     return [f"{q:+d}" if q else "0" for q in description["total_charges"]]
 
 
+def _item(text: str) -> str:
+    return _fill(text, first="- ", then="  ")
+
+
 def _paragraph(text: str) -> str:
-    return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return _fill(text)
+
+
+def _fill(text: str, first: str = "", then: str = "") -> str:
+    return fill(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) -> str:

@@ -1,0 +1,61 @@
+"""Every example runs, with few steps, and gives a number that is right."""
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from molpool_calc import bundled_names
+
+FOLDER = Path(__file__).parents[1] / "md_examples"
+needs_zoo = pytest.mark.skipif(
+    not {"painn-ethanol", "painn-formaldehyde"} <= set(bundled_names()),
+    reason="the bundled potentials are not there yet",
+)
+
+
+def example(name: str) -> Callable[..., dict[str, float]]:
+    main: Callable[..., dict[str, float]] = runpy.run_path(str(FOLDER / name))["main"]
+    return main
+
+
+@needs_zoo
+def test_energy_and_forces_of_ethanol() -> None:
+    result = example("01_energy_and_forces.py")(structures=10)
+    # B3LYP/def2-SVPD: 1.67 D (trans) and 1.80 D (gauche); the start is unrelaxed trans
+    assert 1.4 < result["dipole"] < 2.0
+    assert 0.01 < result["spread"] < 1.0
+
+
+@needs_zoo
+def test_relaxation_and_vibrations_of_formaldehyde() -> None:
+    result = example("02_relax_and_vibrations.py")()
+    # CCSD(T) harmonic C=O stretch 1776 cm-1; zero-point energy 0.7254 eV
+    assert result["carbonyl"] == pytest.approx(1776, abs=5)
+    assert result["zpe"] == pytest.approx(0.7254, abs=0.002)
+
+
+@needs_zoo
+def test_dynamics_of_ethanol_conserves_energy() -> None:
+    result = example("03_molecular_dynamics.py")(steps=200)
+    assert abs(result["drift"]) < 5  # 0.2 ps: fluctuations, not drift
+    assert 50 < result["temperature"] < 1200
+
+
+@needs_zoo
+def test_infrared_spectrum_of_formaldehyde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = example("04_infrared_spectrum.py")(steps=400)
+    assert 2600 < result["strongest"] < 3200 or 1600 < result["strongest"] < 1900
+    assert 50 < result["integrated"] < 900
+    assert (tmp_path / "formaldehyde.png").stat().st_size > 10_000
+
+
+def test_every_example_is_listed_and_short() -> None:
+    listed = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in sorted(FOLDER.glob("*.py")):
+        assert path.name in listed
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 70

@@ -1,0 +1,75 @@
+"""Every block of the README is executed; what it promises is there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from molpool_calc import bundled_names
+from molpool_calc.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+needs_zoo = pytest.mark.skipif(
+    not {"painn-ethanol", "painn-formaldehyde"} <= set(bundled_names()),
+    reason="the bundled potentials are not there yet",
+)
+
+
+def commands() -> list[str]:
+    lines = [
+        line for kind, text in BLOCKS if kind == "bash" for line in text.split("\n")
+    ]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part]
+
+
+def test_blocks_are_of_kinds_that_are_executed() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
+
+
+@needs_zoo
+@pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
+def test_python_blocks_run(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@needs_zoo
+def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    skipped = ("pip install", "pytest", "molpool ir")
+    for command in commands():
+        if not command.startswith(skipped):
+            assert main(shlex.split(command)[1:]) == 0, command
+
+
+@needs_zoo
+@pytest.mark.slow
+def test_the_main_job_runs(tmp_path: Path) -> None:
+    (command,) = [c for c in commands() if c.startswith("molpool ir")]
+    words = [sys.executable, "-m", "molpool_calc", *shlex.split(command)[1:]]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=900)
+    made = {path.name for path in (tmp_path / "ethanol-ir").iterdir()}
+    assert {"spectrum.csv", "spectrum.png", "trajectory.h5", "run.json"} <= made
+
+
+def test_installation_commands_are_those_of_the_project() -> None:
+    assert "pip install -c constraints.txt . && molpool ir ethanol" in README
+    assert "pip install -c constraints.txt -e '.[test]' && pytest" in README
+
+
+def test_pictures_and_folders_it_names_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_bundled_potential_is_in_its_table() -> None:
+    for name in bundled_names():
+        assert f"`{name}`" in README
