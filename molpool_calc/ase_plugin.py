@@ -18,7 +18,7 @@ def _plugins() -> set[Any]:
             citation="SchNet (2018), PaiNN (2021); see the card of each potential",
             implementation="molpool_calc.MolPoolCalculator",
         )
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return set()
     return {plugin}
 

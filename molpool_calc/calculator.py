@@ -121,11 +121,9 @@ class MolPoolCalculator(Calculator):
 
     @atoms.setter
     def atoms(self, atoms: Atoms | None) -> None:
-        if atoms is None:  # ASE's word for a change, which check_state has described
-            self._seen = None
-            return
-        self.evaluator.forget()
-        self._seen = take_snapshot(atoms, *self.charge_and_spin(atoms))
+        self._seen = None
+        if atoms is not None:
+            self._seen = take_snapshot(atoms, *self.charge_and_spin(atoms))
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse every option: a potential is placed once, at construction."""
@@ -169,9 +167,7 @@ class MolPoolCalculator(Calculator):
         wanted = self._wanted(atoms, frozenset(properties))
         if system_changes:  # nothing old may survive a failure below
             self.results, self.results_std, self._seen = {}, {}, None
-        found, spread = self.evaluator.evaluate(
-            atoms, charge, wanted, same_system=set(system_changes) <= {"positions"}
-        )
+        found, spread = self.evaluator.evaluate(atoms, charge, wanted)
         self._limit(spread)
         if system_changes:
             self._seen = take_snapshot(atoms, charge, num_unpaired)

@@ -28,4 +28,4 @@ def number(chemical_symbol: str) -> int:
 
 def mass_table() -> Float[Tensor, " elements"]:
     """Return the standard mass of every atomic number, float64, index = number."""
-    return torch.as_tensor(atomic_masses, dtype=torch.float64)
+    return torch.tensor(atomic_masses, dtype=torch.float64)

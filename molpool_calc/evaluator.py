@@ -15,6 +15,7 @@ from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.neighbors import VerletLists, neighbor_list
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
+from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
 
 MAX_ATOMS_PER_BATCH = 2048
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -66,6 +67,7 @@ class Evaluator:
         self.cutoff = max(member.cutoff for member in potentials)
         self.lists = VerletLists(self.cutoff, skin, backend)
         self._batch: AtomsBatch | None = None
+        self._seen: Snapshot | None = None
 
     @property
     def has_stress(self) -> bool:
@@ -80,10 +82,6 @@ class Evaluator:
             names |= {"free_energy", "forces"}
         names |= {"stress"} if self.has_stress else set()
         return sorted(names)
-
-    def forget(self) -> None:
-        """Drop what is kept of the last structure (but not its neighbor list)."""
-        self._batch = None
 
     def check(self, atoms: Atoms, charge: float, num_unpaired: float) -> None:
         """Check that the potential may be asked about a structure.
@@ -113,8 +111,6 @@ class Evaluator:
         atoms: Atoms,
         charge: float,
         properties: frozenset[str],
-        *,
-        same_system: bool = False,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the results of one structure and their spread over the committee.
 
@@ -122,14 +118,8 @@ class Evaluator:
             atoms: already checked.
             charge: total charge, e.
             properties: what to compute besides the energy.
-            same_system: only positions differ from the last call.
         """
-        if self._batch is None or not same_system:
-            self._batch = batch_from_atoms(
-                [atoms], dtype=self.dtype, device=self.device, charges=[charge]
-            )
-        positions = torch.tensor(atoms.positions, dtype=self.dtype, device=self.device)
-        batch = replace(self._batch, positions=positions)
+        batch = self._batch_of(atoms, charge)
         pairs = self.lists.update(batch)
         members = [
             as_results(
@@ -138,6 +128,17 @@ class Evaluator:
             for engine in self.engines
         ]
         return _committee(members)
+
+    def _batch_of(self, atoms: Atoms, charge: float) -> AtomsBatch:
+        """Return the structure as a batch, from the last one if only atoms moved."""
+        if self._batch is None or not same_system(self._seen, atoms, charge):
+            self._batch = batch_from_atoms(
+                [atoms], dtype=self.dtype, device=self.device, charges=[charge]
+            )
+            self._seen = take_snapshot(atoms, charge, 0.0)
+            return self._batch
+        positions = torch.tensor(atoms.positions, dtype=self.dtype, device=self.device)
+        return replace(self._batch, positions=positions)
 
     def evaluate_many(
         self,

@@ -97,23 +97,28 @@ class InfraredJob:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InfraredResult:
-    """What an infrared run gives; ``outcome.status`` says how the dynamics ended."""
+    """What an infrared run gives; ``outcome.status`` says how the dynamics ended.
+
+    ``spectrum`` is ``None`` where the run was interrupted too early for one.
+    """
 
     outcome: RunOutcome
-    spectrum: Spectrum
+    spectrum: Spectrum | None
     harmonic: HarmonicSpectrum
     relaxed: Atoms
     seconds: float
 
     def describe(self) -> dict[str, Any]:
         """Return the summary under the keys of the command line."""
-        drift = self.outcome.drift_mev_per_atom_per_ps
+        drift, spectrum = self.outcome.drift_mev_per_atom_per_ps, self.spectrum
+        found = [] if spectrum is None else peaks(spectrum)
+        total = None if spectrum is None else total_integral(spectrum).value
         return {
             "peaks": [
                 {"wavenumber_cm1": position, "intensity": height}
-                for position, height in peaks(self.spectrum)
+                for position, height in found
             ],
-            "integrated_km_mol": total_integral(self.spectrum).value,
+            "integrated_km_mol": total,
             "drift_mev_per_atom_per_ps": None
             if drift is None
             else float(np.mean(drift)),
@@ -176,7 +181,29 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     )
     outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
-    spectrum = spectrum_of_run(folder, resolution=job.resolution)
+    spectrum = None
+    if _finest((outcome.steps_done - 1) * job.timestep_fs) < MAXIMUM:
+        spectrum = _write(folder, job, outcome, harmonic, title, experiment)
+    return InfraredResult(
+        outcome=outcome,
+        spectrum=spectrum,
+        harmonic=harmonic,
+        relaxed=relaxed,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _write(
+    folder: Path,
+    job: InfraredJob,
+    outcome: RunOutcome,
+    harmonic: HarmonicSpectrum,
+    title: str,
+    experiment: MeasuredPeaks | None,
+) -> Spectrum:
+    """Write spectrum and picture, as fine as an interrupted run allows."""
+    wish = job.resolution if outcome.status == "finished" else None
+    spectrum = spectrum_of_run(folder, resolution=wish)
     write_spectrum(spectrum, folder / SPECTRUM_FILE)
     write_spectrum(spectrum, folder / "spectrum.csv")
     plot_infrared(
@@ -186,13 +213,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
         sticks=harmonic,
         experiment=experiment,
     )
-    return InfraredResult(
-        outcome=outcome,
-        spectrum=spectrum,
-        harmonic=harmonic,
-        relaxed=relaxed,
-        seconds=time.perf_counter() - started,
-    )
+    return spectrum
 
 
 def spectrum_of_run(
@@ -224,7 +245,8 @@ def spectrum_of_run(
             "predicts them"
         )
     if resolution is None:
-        length = run.timestep_fs * (run.dipoles.shape[1] - 1)
+        # a central difference has no value at the two ends
+        length = run.timestep_fs * (run.dipoles.shape[1] - 2)
         resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
     temperature = run.temperature or run.inputs.get("temperature")
     if temperature is None:
@@ -249,9 +271,19 @@ def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> floa
     return 1.01 * RESOLUTION * shortest / length_fs
 
 
+def _finest(length_fs: float) -> float:
+    if length_fs <= 0:
+        return MAXIMUM
+    return finest_resolution(length_fs, "blackman-harris", biased=True)
+
+
 def _require_length(job: InfraredJob) -> None:
     """Refuse, before the run, a resolution that it could not give."""
-    finest = finest_resolution(1e3 * job.picoseconds, "blackman-harris", biased=True)
+    finest = _finest((job.dynamics.n_steps - 1) * job.timestep_fs)
+    if finest >= MAXIMUM:
+        raise ValueError(
+            f"{job.picoseconds:g} ps are too short for a spectrum; give at least 0.02"
+        )
     if job.resolution is not None and job.resolution < finest:
         raise ValueError(
             f"{job.picoseconds:g} ps are too short for a resolution of "

@@ -4,6 +4,7 @@ The bundled molecules and what experiments say of them are in ``molecules.json``
 """
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,6 +32,7 @@ READ_FAILURES = (
     StopIteration,
     TypeError,
     ValueError,
+    sqlite3.Error,
 )
 
 
@@ -122,7 +124,7 @@ def _entry(name: str) -> Mapping[str, Any]:
     return table[entry["same_as"]] if "same_as" in entry else entry
 
 
-def _frozen(value: float | list[float]) -> float | tuple[float, ...]:
+def _frozen(value: Any) -> Any:
     return tuple(map(float, value)) if isinstance(value, list) else float(value)
 
 

@@ -68,6 +68,18 @@ def changes_since(
     return changes
 
 
+def same_system(seen: Snapshot | None, atoms: Atoms, charge: float) -> bool:
+    """Return whether all that a batch holds but positions is as it was."""
+    return (
+        seen is not None
+        and seen.charge == charge
+        and len(seen.numbers) == len(atoms)
+        and bool((seen.numbers == atoms.numbers).all())
+        and bool((seen.pbc == atoms.pbc).all())
+        and bool((seen.cell == atoms.cell.array).all())
+    )
+
+
 def restore(seen: Snapshot) -> Atoms:
     """Return the structure of a snapshot."""
     return Atoms(

@@ -223,7 +223,14 @@ def _main(folder: str, name: str, n_steps: str, fatal_step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return Waters()(positions)
 
-    run(Path(folder), name, int(n_steps), force_field=lethal, progress=print)
+    run(
+        Path(folder),
+        name,
+        int(n_steps),
+        force_field=lethal,
+        resume=(Path(folder) / "run.json").exists(),
+        progress=print,
+    )
 
 
 if __name__ == "__main__":

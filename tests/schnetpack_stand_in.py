@@ -269,10 +269,11 @@ class DipoleMoment(nn.Module):
         )
 
     def forward(self, q, mu, positions):
-        charges, dipoles = self.outnet(q), 0.0
         if self.use_vector_representation:
-            charges, dipoles = self.outnet((q, mu))
-            dipoles = dipoles[:, :, 0]
+            charges, vectors = self.outnet((q, mu))
+            dipoles = vectors[:, :, 0]
+        else:
+            charges, dipoles = self.outnet(q), 0.0
         charges = charges - charges.mean(0)
         return (charges * positions + dipoles).sum(0)
 

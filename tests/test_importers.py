@@ -335,8 +335,11 @@ def with_outputs(*outputs: nn.Module) -> NeuralNetworkPotential:
 
 
 def changed(model: nn.Module, path: str, **attributes: object) -> nn.Module:
+    module = model.get_submodule(path)
     for name, value in attributes.items():
-        setattr(model.get_submodule(path), name, value)
+        if name == "activation":  # may be a module, which torch guards
+            module._modules.pop(name, None)
+        setattr(module, name, value)
     return model
 
 
@@ -372,7 +375,7 @@ REFUSED = {
     "input module 0 is torch.nn.modules.linear.Identity": lambda: changed(
         energy_model(painn()), "", input_modules=nn.ModuleList([nn.Identity()])
     ),
-    "functions of interactions.1.interatomic_context_net are torch.nn.functional.relu": (
+    "of interactions.1.interatomic_context_net are torch.nn.functional.relu": (
         lambda: changed(
             energy_model(painn()),
             "representation.interactions.1.interatomic_context_net.0",

@@ -1,3 +1,4 @@
+import doctest
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import pytest
 import torch
 from md_models import CPU, INTEGRATORS, Faulty, Waters, run, waters
 
+from molpool_calc import md
 from molpool_calc.md.checkpoint import load_checkpoint
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
@@ -191,6 +193,11 @@ def test_the_outcome_is_told_and_written(tmp_path: Path) -> None:
     assert written["seconds"] == outcome.seconds > 0.0
     assert written["version"] == "0"
     assert written["inputs"]["potential"] == "abc"
+
+
+def test_the_example_of_the_package_runs() -> None:
+    assert doctest.testmod(md).failed == 0
+    assert doctest.testmod(md).attempted > 10
 
 
 def test_a_run_of_no_steps_records_its_start(tmp_path: Path) -> None:

@@ -51,6 +51,24 @@ def test_degrees_of_freedom_know_linear_molecules_and_single_atoms() -> None:
     assert system.degrees_of_freedom.tolist() == [3, 4, 1, 0, 21, 7]
 
 
+def test_a_linear_molecule_is_linear_in_any_orientation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.randn((300, 1, 3), dtype=torch.float64, generator=generator)
+    places = torch.randn((300, 1, 3), dtype=torch.float64, generator=generator)
+    along = double([-1.16, 0.0, 1.16])[:, None]
+    positions = (along * axes / axes.norm(dim=2, keepdim=True) + 50.0 * places).flatten(
+        0, 1
+    )
+    system = make_system(
+        atomic_numbers=torch.tensor([8, 6, 8] * 300),
+        masses=double([15.999, 12.011, 15.999] * 300),
+        positions=positions,
+        systems=segments_from_sizes([3] * 300, CPU),
+        free="internal",
+    )
+    assert system.degrees_of_freedom.unique().tolist() == [4.0]
+
+
 def test_degrees_of_freedom_count_the_rotations_of_a_periodic_system() -> None:
     system, positions, _ = mixed("H2O", "CO2")
     periodic = make_system(

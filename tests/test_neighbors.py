@@ -196,6 +196,7 @@ def test_the_list_is_that_of_brute_force(backend, kind, data):
 AT_THE_CUTOFF = Box(((0, 0, 0), (24, 32, 0), (0, 0, 40), (0, 0, 39)))
 SAME_PLACE = Box(((3, 4, 5), (3, 4, 5), (8, 8, 8)))
 PLANAR = Box(((0, 0, 1), (8, 0, 1), (0, 8, 1), (8, 8, 1)))
+FAR_APART = Box(((0, 0, 0), (8, 0, 0), (80000, 80000, 80000), (80000, 80008, 80000)))
 SELF_IMAGES = Box(((50, 0, -70),), ((16, 0, 0), (0, 24, 0), (0, 0, 32)), (True,) * 3)
 
 
@@ -209,6 +210,7 @@ SELF_IMAGES = Box(((50, 0, -70),), ((16, 0, 0), (0, 24, 0), (0, 0, 32)), (True,)
         ([Box(((0, 0, 0),))], 40),
         ([Box(((0, 0, 0), (99, 0, 0)))], 40),
         ([Box(((0, 0, 0), (99, 0, 0))), Box(((0, 0, 0),)), SAME_PLACE], 40),
+        ([FAR_APART], 9),
     ],
 )
 def test_the_list_of_hard_molecules_is_that_of_brute_force(backend, systems, cutoff):
@@ -255,6 +257,23 @@ def test_back_ends_agree_bit_for_bit_on_water(backend, dtype):
     assert len(found.center) > 5000
     assert found.shift.dtype == dtype
     assert_same(found, neighbor_list(batch, 5.0))
+
+
+@pytest.mark.parametrize("backend", BACKENDS[:4])
+def test_a_rounding_error_decides_at_the_cutoff_in_every_back_end(backend):
+    rng = np.random.default_rng(0)
+    box = water_box(4)
+    box.positions += 3000 * rng.integers(-1, 2, (12, 3)) @ box.cell.array
+    batch = batch_of(box)
+    pairs = [*zip(*columns(neighbor_list(batch, 3.0)), strict=True)]
+    for i, j, shift in pairs[::5]:
+        offset = sum(s * row for s, row in zip(shift, box.cell.array, strict=True))
+        distance = np.linalg.norm(box.positions[j] - box.positions[i] + offset)
+        for factor in (1 - 1e-15, 1 + 1e-15):
+            found = neighbor_list(batch, distance * factor, backend=backend)
+            rows = [*zip(*columns(found), strict=True)]
+            assert ((i, j, shift) in rows) == (factor > 1)
+            assert ((j, i, [-s for s in shift]) in rows) == (factor > 1)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -560,8 +579,10 @@ def test_positions_changed_in_place_are_noticed():
     batch = batch_of(molecule("C6H6"))
     verlet = VerletList(2.0, 0.5, n_complete=0)
     verlet.update(batch)
-    batch.positions[:6] *= 3
-    assert_same(verlet.update(batch), neighbor_list(batch, 2.0))
+    batch.positions *= 0.3
+    found = verlet.update(batch)
+    assert len(found.center) == 12 * 11
+    assert_same(found, neighbor_list(batch, 2.0))
 
 
 def test_small_molecules_keep_their_complete_pairs():

@@ -67,6 +67,12 @@ def test_integrals_of_adjacent_bands_add_up_between_grid_points():
     assert total == pytest.approx(total_integral(spectrum).value, rel=2e-6)
 
 
+def test_limits_between_grid_points_are_interpolated():
+    exact = (612.7**2 - 99.3**2) / 2
+    integral = band_integral(spectrum_of([X]), 99.3, 612.7)
+    assert integral.value == pytest.approx(exact, rel=1e-9)
+
+
 def test_intervals_of_integrals_come_from_the_units_and_not_from_the_bins():
     # The noise of the bins cancels in every unit: the integral is sharp, bins are not.
     noise = np.random.default_rng(1).normal(size=(8, X.size // 2))

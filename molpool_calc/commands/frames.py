@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from molpool_calc.molecules import READ_FAILURES
-from molpool_calc.training.data import Dataset, Units, read_dataset
+from molpool_calc.training.data import Dataset, Units
+from molpool_calc.training.labelled import read_labelled
 
 COMPARED = ("energy", "forces", "dipole", "polarizability")
 UNITLESS_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf", ".db")
@@ -156,7 +157,7 @@ def _read(path: Path, units: Mapping[str, str], keys: Mapping[str, str]) -> Data
         raise ValueError(
             "--units states no unit of length; add length=Angstrom or length=Bohr"
         )
-    return read_dataset(path, units=Units(**units), keys=keys)
+    return read_labelled(path, units=Units(**units), keys=keys)
 
 
 def _part(dataset: Dataset, split: str | None, path: Path) -> Dataset:

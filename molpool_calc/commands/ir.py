@@ -96,6 +96,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return the peaks, the harmonic total and where everything is."""
+    if result["integrated_km_mol"] is None:
+        return f"too short for a spectrum; continue with --resume in {result['folder']}"
     harmonic = sum(result["harmonic_ir_km_mol"])
     drift = result["drift_mev_per_atom_per_ps"]
     conserved = "" if drift is None else f", drift {drift:+.4f} meV/atom/ps"

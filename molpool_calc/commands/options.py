@@ -1,6 +1,12 @@
 """Options that several commands share, and what they turn into."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+from molpool_calc.commands.console import Console
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 SYSTEM_HELP = (
     "a structure file that ASE reads (a.xyz, or a.xyz@3 for its frame 3), a bundled "
@@ -74,6 +80,22 @@ def demand_energy(potential: str) -> None:
         raise ValueError(
             f"{content['name']} predicts {', '.join(content['heads'])} but no energy, "
             "and so no forces; take a potential with an energy head"
+        )
+
+
+def remark_on_formula(potential: str, atoms: "Atoms", console: Console) -> None:
+    """Say so where a potential has never seen a molecule of this formula."""
+    from molpool_calc.storage import find_folder, read_json  # noqa: PLC0415
+
+    content = read_json(find_folder(potential))
+    data = content.get("training_data", {})
+    known, formula = data.get("formulas", []), atoms.symbols.get_chemical_formula()
+    is_complete = len(known) == data.get("n_formulas")
+    if is_complete and formula not in known:
+        console.note(
+            f"{content['name']} was trained on {', '.join(known)} and has never seen "
+            f"{formula}: these numbers mean nothing until compared with reference "
+            "values"
         )
 
 

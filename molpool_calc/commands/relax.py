@@ -15,6 +15,7 @@ from molpool_calc.commands.options import (
     positive_float,
     positive_int,
     potential_of,
+    remark_on_formula,
 )
 
 NAME = "relax"
@@ -52,7 +53,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Relax, write the structure, and return how it went."""
-    del console
     from molpool_calc.commands.structures import (  # noqa: PLC0415 - light start
         format_of,
         write_structure,
@@ -71,6 +71,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         steps=arguments.steps,
         device=arguments.device,
     )
+    remark_on_formula(potential, atoms, console)
     write_structure(arguments.out, done.atoms, file_format)
     result = {
         "energy_ev": done.energy,

@@ -12,6 +12,7 @@ from molpool_calc.commands.options import (
     demand_energy,
     positive_int,
     potential_of,
+    remark_on_formula,
 )
 from molpool_calc.commands.tables import table
 from molpool_calc.units import DEBYE
@@ -75,6 +76,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "experiment_cm1": list(experiment.fundamentals_cm1) if experiment else [],
         "experiment_source": experiment.fundamentals_source if experiment else "",
     }
+    remark_on_formula(potential, atoms, console)
     _remark(result, console)
     return result
 
@@ -120,7 +122,7 @@ def _vibrations(atoms: "Atoms", potential: str) -> dict[str, Any]:
         "dipole_debye": moment / DEBYE if has_dipole else None,
         "energy_ev": float(calculator.get_potential_energy(atoms)),
         "fmax": float(np.linalg.norm(forces, axis=1).max()),
-        "formula": atoms.symbols.get_chemical_formula("hill"),
+        "formula": atoms.symbols.get_chemical_formula(),
         "potential": spec.name,
         "level_of_theory": spec.level_of_theory,
     }

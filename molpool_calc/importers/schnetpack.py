@@ -54,10 +54,11 @@ def import_schnetpack(
     path = Path(path)
     file = read_torch_file(path, prefixes=("schnetpack.",))
     try:
-        version = attributes(file.root, "the file").get("spk_version")
+        model = read_model(file.root)
+        version = attributes(file.root, "the model").get("spk_version")
         stated = f"version {version}" if isinstance(version, str) else "version unknown"
         return potential_from_tensors(
-            read_model(file.root),
+            model,
             tensors_of(file.root),
             units=SchNetPackUnits(
                 energy=unit, dipole=dipole_unit, polarizability=polarizability_unit

@@ -1,13 +1,11 @@
 """Tensors of a SchNetPack 2 model → network and heads of MolPool.
 
-The names of SchNetPack's state dict stand in ``_RULES``; PaiNN's one filter matrix for
-all rounds is cut into one for each round. Weights and the numbers of the radial basis
-are taken over bit for bit: a grid computed anew in float64 would differ from the
-published float32 one. Units of energy go into the scale and the element energies of
-the energy head, which are float64.
+PaiNN's one filter matrix for all rounds is cut into one for each round. Weights and
+the numbers of the radial basis are taken over bit for bit: a grid computed anew in
+float64 would differ from the published float32 one. Units of energy go into the scale
+and the element energies of the energy head, which are float64.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +14,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molpool_calc.elements import MAX_ATOMIC_NUMBER, number, symbol
-from molpool_calc.importers.schnetpack_model import SchNetPackModel, SchNetPackUnits
+from molpool_calc.importers.schnetpack_model import (
+    SchNetPackModel,
+    SchNetPackOutput,
+    SchNetPackUnits,
+)
+from molpool_calc.importers.schnetpack_names import (
+    CUTOFF,
+    EMBEDDING,
+    FILTERS,
+    names_beside_weights,
+    published_name,
+)
 from molpool_calc.potential import NeuralPotential, PotentialSpec
 
 READOUT_EPSILON = 1e-16
@@ -29,28 +38,6 @@ UNKNOWN_ELEMENTS = (
     "The imported file does not say what elements it was trained on, so all that its "
     "embedding has a row for are listed; trust it only for those it was trained on."
 )
-
-EMBEDDING = "representation.embedding.weight"
-CUTOFF = "representation.cutoff_fn.cutoff"
-FILTERS = "representation.filter_net."
-_RULES = (
-    (r"^network\.", "representation."),
-    (r"\.first\b", ".0"),
-    (r"\.second\b", ".1"),
-    (r"\.radial\.basis\.centers$", ".radial_basis.offsets"),
-    (r"\.radial\.basis\.widths$", ".radial_basis.widths"),
-    (r"\.radial\.basis\.frequencies$", ".radial_basis.freqs"),
-    (r"\.filters\.\d+\.", ".filter_net."),
-    (r"\.messages\.(\d+)\.context\.", r".interactions.\1.interatomic_context_net."),
-    (r"\.updates\.(\d+)\.context\.", r".mixing.\1.intraatomic_context_net."),
-    (r"\.updates\.(\d+)\.mix\.", r".mixing.\1.mu_channel_mix."),
-    (r"\.filter\.", ".filter_network."),
-    (r"\.project\.", ".in2f."),
-    (r"\.output\.", ".f2out."),
-    (r"\.mix\.", ".mix_vectors."),
-    (r"\.context\.", ".scalar_net."),
-)
-"""Patterns and replacements, in this order: names of MolPool → names of SchNetPack."""
 
 
 def potential_from_tensors(
@@ -209,7 +196,7 @@ def _heads(
         if output.kind == "energy":
             references = {z: factor * offset for z, offset in offsets.items()}
             heads["energy"] = {
-                "n_hidden": _get(tensors, f"{output.prefix}.outnet.0.bias").numel(),
+                "n_hidden": _n_hidden(output, tensors),
                 "pooling": output.pooling,
                 "activation": output.activation,
                 "scale": factor,
@@ -233,23 +220,16 @@ def _filled(
 ) -> NeuralPotential:
     _check_widths(model, tensors)
     potential = NeuralPotential(spec)
-    state, used = {}, {CUTOFF, "representation.cutoff_fn.eps"}
-    used |= {
-        f"{o.prefix}.{name}" for o in model.offsets for name in ("mean", "atomref")
-    }
+    state, used = {}, names_beside_weights(model)
     for target, empty in potential.state_dict().items():
-        name = _published_name(target, model)
+        name = published_name(target, model)
         value = _get(tensors, name)
-        if name.startswith(FILTERS) and not model.shared_filters:
-            value = _one_filter(value, int(target.split(".")[2]), model, name)
-        if value.shape != empty.shape:
-            raise ValueError(
-                f"the tensor {name} has shape {list(value.shape)}, but the model asks "
-                f"for {list(empty.shape)}"
-            )
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise ValueError(f"the tensor {name} does not hold finite real numbers")
+        is_cut = name.startswith(FILTERS) and not model.shared_filters
+        n_parts = model.n_interactions if is_cut else 1
+        _check(name, value, [n_parts * empty.shape[0], *empty.shape[1:]])
         state[target] = value
+        if is_cut:
+            state[target] = value.chunk(n_parts)[int(target.split(".")[2])]
         used.add(name)
     for name in sorted(tensors.keys() - used):
         raise ValueError(
@@ -262,39 +242,31 @@ def _filled(
     return potential
 
 
+def _check(name: str, value: Tensor, shape: list[int]) -> None:
+    if list(value.shape) != shape:
+        raise ValueError(
+            f"the tensor {name} has shape {list(value.shape)}, but the model asks for "
+            f"{shape}"
+        )
+    if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+        raise ValueError(f"the tensor {name} does not hold finite real numbers")
+
+
 def _check_widths(model: SchNetPackModel, tensors: Mapping[str, Tensor]) -> None:
     """Check that the file is large enough for the network that it describes."""
     n_numbers = sum(value.numel() for value in tensors.values())
     f, n_filters = model.n_atom_basis, model.n_filters or model.n_atom_basis
-    widest = max(
-        model.n_interactions * max(f * f, n_filters * n_filters, f * n_filters),
+    matrices = [
+        model.n_interactions * max(f * f, f * n_filters, n_filters * n_filters),
         model.n_rbf * n_filters,
-    )
-    if widest > n_numbers:
+        *(_n_hidden(o, tensors) * f for o in model.outputs if o.kind == "energy"),
+    ]
+    if max(matrices) > n_numbers:
         raise ValueError(
             f"its tensors hold {n_numbers} numbers, but the network that it describes "
-            f"has a matrix of {widest}"
+            f"has a matrix of {max(matrices)}"
         )
 
 
-def _published_name(target: str, model: SchNetPackModel) -> str:
-    """Return SchNetPack's name of a tensor of MolPool."""
-    for output in model.outputs:
-        inner = "before" if output.kind == "energy" else "readout"
-        target = target.replace(
-            f"heads.{output.kind}.{inner}.", f"{output.prefix}.outnet."
-        )
-    for pattern, replacement in _RULES:
-        target = re.sub(pattern, replacement, target)
-    return target
-
-
-def _one_filter(value: Tensor, layer: int, model: SchNetPackModel, name: str) -> Tensor:
-    """Return the rows of PaiNN's filter matrix that belong to one round."""
-    width = 3 * model.n_atom_basis
-    if value.dim() == 0 or value.shape[0] != width * model.n_interactions:
-        raise ValueError(
-            f"the tensor {name} has shape {list(value.shape)}, but the model asks for "
-            f"{width * model.n_interactions} rows"
-        )
-    return value[layer * width : (layer + 1) * width]
+def _n_hidden(output: SchNetPackOutput, tensors: Mapping[str, Tensor]) -> int:
+    return _get(tensors, f"{output.prefix}.outnet.0.bias").numel()

@@ -127,14 +127,15 @@ def _bounding_box(
 
     The new vectors are orthogonal to the periodic ones and to each other, and long
     enough for all atoms, which planar molecules and zero vectors need. Their length is
-    limited to a hundred cutoffs to bound the memory for bins; matscipy and ASE count
-    atoms outside to the outermost bins and so stay exact.
+    limited so that there are not many more bins of one cutoff than atoms; matscipy and
+    ASE count atoms outside to the outermost bins and so stay exact.
     """
     free = np.flatnonzero(~pbc)
     normals = np.linalg.svd(cell)[2][3 - len(free) :]
     along = positions @ normals.T
     lowest = along.min(axis=0) - cutoff
-    length = np.minimum(along.max(axis=0) + cutoff - lowest, 100 * cutoff)
+    longest = cutoff * max(30.0, len(positions) ** (1 / 3))
+    length = np.minimum(along.max(axis=0) + cutoff - lowest, longest)
     box = cell.copy()
     box[free] = normals * length[:, None]
     return box, lowest @ normals

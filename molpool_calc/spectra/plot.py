@@ -154,8 +154,12 @@ def _label_peaks(axes: "matplotlib.axes.Axes", spectrum: Spectrum, left: float) 
 
     shown = [peak for peak in peaks(spectrum) if peak[0] <= left]
     strongest = sorted(sorted(shown, key=lambda peak: -peak[1])[:_MOST_LABELS])
-    places = _spread([position for position, _ in strongest], _LABEL_WIDTH * left)
-    for (position, height), place in zip(strongest, places, strict=True):
+    distance = _LABEL_WIDTH * left
+    places = _spread([position for position, _ in strongest], distance)
+    for (position, top), place in zip(strongest, places, strict=True):
+        # A label clears the flanks of the neighbours that it stands above.
+        below = np.abs(spectrum.wavenumbers - place) < 0.5 * distance
+        height = max(top, float(spectrum.intensity[below].max(initial=0.0)))
         axes.annotate(
             f"{position:.0f}",
             (place, height),

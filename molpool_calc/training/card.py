@@ -163,7 +163,7 @@ def _use(name: str) -> str:
 ```python
 from molpool_calc import MolPoolCalculator
 
-atoms.calc = MolPoolCalculator("{name}")
+atoms.calc = MolPoolCalculator("{name}")  # or the path of its folder
 atoms.get_forces()  # eV/Å
 ```
 

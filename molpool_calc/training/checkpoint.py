@@ -2,9 +2,9 @@
 
 import math
 import os
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import torch
@@ -132,7 +132,7 @@ def read_checkpoint(
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, PickleError) as error:
         raise ValueError(
             f"{path} is damaged and cannot be resumed ({type(error).__name__}); train "
             "into another folder"

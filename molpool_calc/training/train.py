@@ -15,9 +15,9 @@ from molpool_calc.derivatives import evaluate
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.training.checkpoint import Progress, read_checkpoint, write_checkpoint
 from molpool_calc.training.curve import write_curve
-from molpool_calc.training.data import read_dataset
 from molpool_calc.training.dataset import Dataset
 from molpool_calc.training.frames import Frames
+from molpool_calc.training.labelled import read_labelled
 from molpool_calc.training.losses import Errors, ErrorSum, loss
 from molpool_calc.training.recipe import Recipe
 from molpool_calc.training.schedule import learning_rate
@@ -83,7 +83,7 @@ class Trainer:
         self.recipe, self.folder = recipe, folder
         options = recipe.training
         self.dtype: torch.dtype = getattr(torch, options.dtype)
-        dataset = read_dataset(
+        dataset = read_labelled(
             recipe.data_path,
             units=recipe.data.units,
             keys=recipe.data.keys,

@@ -1,0 +1,91 @@
+"""Slow physics of the bundled potentials, against the outside world."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from molpool_calc import bundled_names
+from molpool_calc.dynamics import DynamicsJob, run_dynamics
+from molpool_calc.infrared import InfraredJob, run_infrared
+from molpool_calc.molecules import read_system
+from molpool_calc.spectra import band_integral
+from molpool_calc.statics import harmonic_spectrum, relax
+
+HARMONIC = Path(__file__).parents[2] / "shared" / "data" / "harmonic_reference.json"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not {"painn-ethanol", "painn-formaldehyde"} <= set(bundled_names()),
+        reason="the bundled potentials are not there yet",
+    ),
+]
+
+
+def test_energy_of_ethanol_is_conserved_for_20_ps(tmp_path: Path) -> None:
+    job = DynamicsJob(
+        ensemble="nve", n_steps=40_000, n_replicas=4, every=1000, equilibration_ps=0.5
+    )
+    outcome = run_dynamics(read_system("ethanol"), "painn-ethanol", tmp_path / "r", job)
+    assert outcome.drift_mev_per_atom_per_ps is not None
+    drift = np.abs(outcome.drift_mev_per_atom_per_ps)
+    print(f"drift of each replica: {drift} meV/atom/ps")
+    assert outcome.status == "finished"
+    assert drift.max() < 0.05
+
+
+def test_cold_dynamics_of_formaldehyde_meet_the_harmonic_limit(tmp_path: Path) -> None:
+    """At 30 K, bands stand where the vibrations are and integrate to their strength."""
+    job = InfraredJob(
+        temperature=30.0,
+        picoseconds=8.0,
+        replicas=32,
+        equilibration_ps=1.0,
+        friction_per_fs=0.02,
+        resolution=8.0,
+        timestep_fs=0.25,
+    )
+    result = run_infrared(
+        read_system("formaldehyde"),
+        "painn-formaldehyde",
+        tmp_path / "ir",
+        job,
+        title="30 K",
+    )
+    spectrum, harmonic = result.spectrum, result.harmonic
+    inside = 0
+    for wavenumber, strength in zip(
+        harmonic.wavenumbers_cm1, harmonic.ir_km_mol, strict=True
+    ):
+        window = np.abs(spectrum.wavenumbers - wavenumber) < 30
+        top = spectrum.wavenumbers[window][spectrum.intensity[window].argmax()]
+        band = band_integral(spectrum, wavenumber - 33, wavenumber + 33)
+        print(f"{wavenumber:8.1f} {top:8.1f}  {strength:7.2f} {band}")
+        assert abs(top - wavenumber) < job.resolution
+        assert band.lower is not None
+        assert band.upper is not None
+        inside += band.lower <= strength <= band.upper
+        width = band.upper - band.lower
+        assert band.lower - width < strength < band.upper + width
+    # six intervals of 95 %: more than one outside has a chance of 3 %
+    assert inside >= 5
+
+
+@pytest.mark.parametrize("conformer", ["ethanol_trans", "ethanol_gauche"])
+def test_vibrations_of_ethanol_are_those_of_dft(conformer: str) -> None:
+    if not HARMONIC.is_file():
+        pytest.skip("the reference vibrations are not there")
+    table = json.loads(HARMONIC.read_text(encoding="utf-8"))
+    entry = table[f"{conformer}|b3lyp/def2-svpd"]
+    relaxed = relax(Atoms(entry["symbols"], entry["positions_A"]), "painn-ethanol")
+    found = harmonic_spectrum(relaxed.atoms, "painn-ethanol")
+    difference = found.wavenumbers_cm1 - np.array(entry["freq_cm1"])
+    total = found.ir_km_mol.sum() / np.sum(entry["ir_km_mol"])
+    print(
+        f"{conformer}: largest {np.abs(difference).max():.1f} cm-1, total {total:.3f}"
+    )
+    assert np.abs(difference).max() < 10
+    assert total == pytest.approx(1, abs=0.1)
