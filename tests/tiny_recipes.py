@@ -1,10 +1,12 @@
-"""Recipes of trainings that take a second, on the ethanol frames of ``data/``."""
+"""Recipes of trainings that take seconds: ethanol frames, and an exact toy water."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
-from ase.build import molecule
+from ase import Atoms
+
+from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
 
 DATA = Path(__file__).parent / "data" / "ethanol_120.npz"
 RECIPE = """\
@@ -22,9 +24,9 @@ split = {{ train = 16, valid = 6, test = 7, seed = 3 }}
 
 [network]
 kind = "painn"
-n_features = 4
+n_features = {n_features}
 n_interactions = 1
-n_rbf = 4
+n_rbf = 6
 cutoff = 4.0
 max_atomic_number = 8
 
@@ -48,6 +50,7 @@ def write_recipe(
     heads: str = HEADS,
     loss: str = "dipole = 50.0",
     data: Path = DATA,
+    n_features: int = 4,
     **training: object,
 ) -> Path:
     """A recipe and a copy of its data in a folder; ``training`` as in the recipe."""
@@ -60,40 +63,92 @@ def write_recipe(
         for key, value in options.items()
     ]
     text = RECIPE.format(
-        file=data.name, units=units, heads=heads, loss=loss, training="\n".join(lines)
+        file=data.name,
+        units=units,
+        n_features=n_features,
+        heads=heads,
+        loss=loss,
+        training="\n".join(lines),
     )
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def polarizable_waters(folder: Path, n_frames: int = 40) -> Path:
-    """Waters with α = Σ_pairs (1 + u uᵀ) e^(−r), a harmonic energy and its forces."""
-    rng = np.random.default_rng(0)
-    start = molecule("H2O")
-    pairs = [(0, 1, 0.97), (0, 2, 0.97), (1, 2, 1.53)]
-    positions = start.positions + rng.normal(0, 0.05, (n_frames, 3, 3))
-    energy, alpha = np.zeros(n_frames), np.zeros((n_frames, 3, 3))
-    forces = np.zeros_like(positions)
-    for i, j, length in pairs:
-        vectors = positions[:, j] - positions[:, i]
-        r = np.linalg.norm(vectors, axis=1)
-        u = vectors / r[:, None]
-        energy += 15.0 * (r - length) ** 2
-        pull = 30.0 * (r - length)[:, None] * u
-        forces[:, i] += pull
-        forces[:, j] -= pull
-        tensor = np.eye(3) + u[:, :, None] * u[:, None, :]
-        alpha += tensor * np.exp(-r)[:, None, None]
-    path = folder / "waters.npz"
+def write_waters(folder: Path, n_frames: int = 40) -> Path:
+    """Labelled frames of ``SpringWater``, moved at random from its minimum."""
+    rng, water = np.random.default_rng(0), SpringWater()
+    start = water.minimum().positions
+    positions = start + rng.normal(0, 0.05, (n_frames, 3, 3))
+    labels = [water.labels(frame) for frame in positions]
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = start.numbers
+    path = folder / "waters.npz"
     np.savez(
         path,
-        numbers=numbers,
+        numbers=water.minimum().numbers,
         positions=positions,
-        energy=energy,
-        forces=forces,
-        polarizability=alpha,
+        **{name: np.array([label[name] for label in labels]) for name in labels[0]},
     )
     return path
+
+
+def write_water_recipe(folder: Path, **training: object) -> Path:
+    """A recipe that learns ``SpringWater`` in seconds, minimum and all."""
+    options = {"epochs": 40, "learning_rate": 0.01, "ema_decay": 0.9, **training}
+    return write_recipe(
+        folder,
+        data=write_waters(folder),
+        heads="[heads.energy]\n[heads.dipole]\n[heads.polarizability]",
+        units="dipole = 'e*Angstrom', polarizability = 'e^2*Angstrom^2/eV'",
+        loss="polarizability = 10.0\ndipole = 20.0",
+        n_features=16,
+        **options,
+    )
+
+
+class SpringWater:
+    """Three springs, point charges, and α = Σ_pairs (1 + u uᵀ) e^(−r): all exact."""
+
+    lengths = {(0, 1): 0.97, (0, 2): 0.97, (1, 2): 1.53}
+    stiffness = 30.0  # eV/Å²
+    charges = np.array([-0.8, 0.4, 0.4])
+
+    def minimum(self) -> Atoms:
+        half = self.lengths[1, 2] / 2
+        height = np.sqrt(self.lengths[0, 1] ** 2 - half**2)
+        return Atoms("OHH", [[0, 0, 0], [0, half, height], [0, -half, height]])
+
+    def labels(self, positions: np.ndarray) -> dict[str, np.ndarray | float]:
+        energy, alpha, forces = 0.0, np.zeros((3, 3)), np.zeros((3, 3))
+        for (i, j), length in self.lengths.items():
+            vector = positions[j] - positions[i]
+            r = np.linalg.norm(vector)
+            u = vector / r
+            energy += 0.5 * self.stiffness * (r - length) ** 2
+            forces[i] += self.stiffness * (r - length) * u
+            forces[j] -= self.stiffness * (r - length) * u
+            alpha += (np.eye(3) + np.outer(u, u)) * np.exp(-r)
+        dipole = self.charges @ positions
+        return {
+            "energy": energy,
+            "forces": forces,
+            "dipole": dipole,
+            "polarizability": alpha,
+        }
+
+    def harmonic(self) -> HarmonicSpectrum:
+        """Exact at the minimum: there the Hessian is Σ k u uᵀ of each spring."""
+        atoms = self.minimum()
+        hessian = np.zeros((3, 3, 3, 3))
+        for i, j in self.lengths:
+            u = atoms.positions[j] - atoms.positions[i]
+            block = self.stiffness * np.outer(u, u) / (u @ u)
+            for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
+                hessian[a, :, b, :] += sign * block
+        slopes = self.charges[:, None, None] * np.eye(3)
+        return harmonic_analysis(
+            atoms.positions,
+            atoms.get_masses(),
+            hessian.reshape(9, 9),
+            slopes.reshape(9, 3),
+        )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from molpool_calc.importers.restricted_pickle import Name, Record
 
-MAX_MODULES = 10_000
+MAX_MODULES = 3_000
 MAX_DEPTH = 20
 MAX_NAME = 200
 MAX_COUNT = 1_000_000
