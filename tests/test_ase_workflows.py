@@ -15,7 +15,7 @@ from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.mep import NEB
-from ase.optimize import BFGS, FIRE, BFGSLineSearch
+from ase.optimize import BFGS, FIRE
 from ase.vibrations import Infrared
 from ase.vibrations.placzek import PlaczekStatic
 from ase.vibrations.raman import StaticRamanCalculator
@@ -51,7 +51,7 @@ def warm(atoms: Atoms, temperature: float = 300) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("optimizer", [BFGS, BFGSLineSearch, FIRE])
+@pytest.mark.parametrize("optimizer", [BFGS, FIRE])
 def test_optimisers_lower_the_energy(optimizer):
     atoms = with_calc(water())
     before, force = atoms.get_potential_energy(), np.abs(atoms.get_forces()).max()
@@ -164,7 +164,7 @@ def test_trajectories_do_not_depend_on_the_skin_bit_for_bit(structure):
     ends = []
     for skin in (0.0, 1.0):
         atoms = warm(with_calc(structure(), skin=skin), temperature=1000)
-        VelocityVerlet(atoms, timestep=5 * STEP).run(40)
+        VelocityVerlet(atoms, timestep=10 * STEP).run(20)
         ends.append(atoms)
     np.testing.assert_array_equal(ends[0].positions, ends[1].positions)
     np.testing.assert_array_equal(ends[0].get_momenta(), ends[1].get_momenta())
@@ -176,7 +176,7 @@ def test_dynamics_conserves_the_energy():
     totals = []
     dynamics = VelocityVerlet(atoms, timestep=2 * STEP)
     dynamics.attach(lambda: totals.append(atoms.get_total_energy()))
-    dynamics.run(60)
+    dynamics.run(30)
     kinetic = atoms.get_kinetic_energy()
     assert np.ptp(totals) < 1e-3 * max(kinetic, 0.1)
 

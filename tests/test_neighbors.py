@@ -23,6 +23,7 @@ from molpool_calc.neighbors import (
     VerletList,
     VerletLists,
     complete_pairs,
+    dense_pairs,
     neighbor_list,
 )
 from molpool_calc.neighbors.backends import candidate_pairs
@@ -401,6 +402,26 @@ def test_complete_pairs_of_a_periodic_system_are_refused():
         complete_pairs(batch_of(molecule("H2O"), water_box(1)))
 
 
+def test_dense_pairs_are_complete_pairs_and_each_atom_with_itself():
+    batch = batch_of(molecule("CH4"), molecule("CH3Cl"), molecule("CH4"))
+    dense = dense_pairs(batch)
+    assert dense.n_dense == 5
+    center, neighbor = dense.center.tolist(), dense.neighbor.tolist()
+    pairs = list(zip(center, neighbor, strict=True))
+    itself = [(atom, atom) for atom in range(15)]
+    center, neighbor, _ = columns(complete_pairs(batch))
+    assert pairs == sorted([*zip(center, neighbor, strict=True), *itself])
+
+
+def test_molecules_of_different_sizes_have_no_dense_pairs():
+    assert dense_pairs(batch_of(molecule("CH4"), molecule("H2O"))) is None
+
+
+def test_dense_pairs_of_a_periodic_system_are_refused():
+    with pytest.raises(ValueError, match="use neighbor_list with a cutoff"):
+        dense_pairs(batch_of(water_box(1)))
+
+
 def run(verlet, frames, cutoff):
     """Follow a trajectory and compare each list with a fresh one, bit for bit."""
     for frame in frames:
@@ -572,7 +593,7 @@ def test_another_system_is_searched_anew(change, n_complete):
     if n_complete == 0 or change == "pbc":
         assert_same(found, neighbor_list(other, 2.5))
     else:
-        assert_same(found, complete_pairs(other))
+        assert_same(found, dense_pairs(other) or complete_pairs(other))
 
 
 def test_positions_changed_in_place_are_noticed():
@@ -589,7 +610,7 @@ def test_small_molecules_keep_their_complete_pairs():
     frames = list(random_walk(molecule("CH3CH2OH"), 20, 1.0))
     verlet = VerletList(2.0, 0.5)
     first = verlet.update(frames[0])
-    assert_same(first, complete_pairs(frames[0]))
+    assert_same(first, dense_pairs(frames[0]))
     assert all(verlet.update(frame) is first for frame in frames)
     assert (verlet.n_updates, verlet.n_builds) == (21, 1)
 

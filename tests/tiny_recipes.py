@@ -11,8 +11,8 @@ from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
 DATA = Path(__file__).parent / "data" / "ethanol_120.npz"
 RECIPE = """\
 [potential]
-name = "tiny-ethanol"
-level_of_theory = "B3LYP/def2-SVPD"
+name = "tiny"
+level_of_theory = "test data"
 license = "MIT"
 description = "Too small a network for anything but tests."
 
@@ -109,9 +109,10 @@ def write_water_recipe(folder: Path, **training: object) -> Path:
 class SpringWater:
     """Three springs, point charges, and α = Σ_pairs (1 + u uᵀ) e^(−r): all exact."""
 
-    lengths = {(0, 1): 0.97, (0, 2): 0.97, (1, 2): 1.53}
-    stiffness = 30.0  # eV/Å²
-    charges = np.array([-0.8, 0.4, 0.4])
+    def __init__(self) -> None:
+        self.lengths = {(0, 1): 0.97, (0, 2): 0.97, (1, 2): 1.53}
+        self.stiffness = 30.0  # eV/Å²
+        self.charges = np.array([-0.8, 0.4, 0.4])
 
     def minimum(self) -> Atoms:
         half = self.lengths[1, 2] / 2

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.neighbors.backends import Backend
-from molpool_calc.neighbors.pairs import complete_pairs, pairs_within, shift_offsets
+from molpool_calc.neighbors.pairs import (
+    complete_pairs,
+    dense_pairs,
+    pairs_within,
+    shift_offsets,
+)
 from molpool_calc.neighbors.search import (
     ROUNDING,
     in_double_precision,
@@ -57,8 +62,9 @@ class VerletList:
     cutoff, and so returns bit for bit what ``neighbor_list`` returns, whatever
     happened before.
 
-    Batches of molecules with at most ``n_complete`` atoms each get ``complete_pairs``
-    instead: no search, no cut, and positions are not even read (not finite ones pass).
+    Batches of molecules with at most ``n_complete`` atoms each get ``dense_pairs`` (if
+    of one size) or ``complete_pairs`` instead: no search, no cut, and positions are not
+    even read (not finite ones pass).
 
     Args:
         cutoff: In Å.
@@ -127,7 +133,7 @@ class VerletList:
         periodic = bool(batch.pbc.any())
         complete = not periodic and batch.systems.max_size <= self.n_complete
         if complete:
-            pairs = complete_pairs(geometry)
+            pairs = dense_pairs(geometry) or complete_pairs(geometry)
         else:
             pairs = neighbor_list(
                 geometry, self.cutoff + self.skin, backend=self.backend
