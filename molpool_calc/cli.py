@@ -22,6 +22,7 @@ from molpool_calc.commands import (
 )
 from molpool_calc.commands.command import Command
 from molpool_calc.commands.console import PREFIX, Console
+from molpool_calc.commands.options import add_json
 
 COMMANDS: tuple[Command, ...] = (
     list_potentials,
@@ -76,13 +77,8 @@ def make_parser() -> ArgumentParser:
             formatter_class=RawDescriptionHelpFormatter,
         )
         command.add_arguments(chosen)
-        chosen.add_argument(
-            "--json",
-            action="store_true",
-            dest="is_json",
-            help="print the result as one JSON object on stdout",
-        )
-        chosen.set_defaults(command=command)
+        add_json(chosen)
+        chosen.set_defaults(command=command, is_json=False)
     return parser
 
 

@@ -18,7 +18,7 @@ from molpool_calc.interfaces import AtomsBatch
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
 from molpool_calc.md.manifest import check_output
-from molpool_calc.md.network import NetworkForceField
+from molpool_calc.md.network import NetworkForceField, one_thread_per_task
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
@@ -303,4 +303,5 @@ def run_dynamics(
         header=run_header(potential, atoms, job),
         resume=resume,
     )
-    return run_replicas(calculator, atoms, job, recording, progress)
+    with one_thread_per_task():
+        return run_replicas(calculator, atoms, job, recording, progress)

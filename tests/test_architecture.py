@@ -74,7 +74,7 @@ PLACES = {
     "torch.cuda.CUDAGraph": "engine",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
-    "torch.set_num_threads": "training.train",
+    "torch.set_num_threads": "training.train md.network",
     "torch.manual_seed": "",
     "os.environ": "",
     "random.seed": "",
@@ -82,7 +82,7 @@ PLACES = {
 }
 """Attribute → the only modules that may use it.
 
-A training sets the number of threads its recipe states, and puts the old one back.
+Those that set the number of threads put the old one back.
 """
 
 CALLS = {"print": "cli commands.console", "eval": "", "exec": "", "input": ""}

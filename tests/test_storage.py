@@ -139,13 +139,15 @@ def test_a_save_that_fails_leaves_the_old_potential(folder, monkeypatch):
         save_potential(other, folder)
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def disk_full(descriptor: int) -> None:
+    def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(molpool_calc.storage.os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        save_potential(small_potential(seed=1), folder)
-    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    for place, name in ((molpool_calc.storage.os, "fsync"), (Path, "replace")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, disk_full)
+            with pytest.raises(OSError, match="No space left"):
+                save_potential(small_potential(seed=1), folder)
+        assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_weights_changed_by_one_bit_are_refused(folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recipes import DATA, write_recipe, write_water_recipe
+from tiny_recipes import DATA, write_recipe
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.commands.frames import frames_of
@@ -93,17 +93,23 @@ def test_a_training_killed_before_its_first_epoch_can_be_resumed(
     assert trainer.progress.epoch == 0
 
 
-def test_the_weights_of_the_best_validation_are_kept(tmp_path: Path) -> None:
-    # 16 frames are soon learned by heart: the validation gets worse again
-    trainer, trained = trained_in(
-        tmp_path / "run", epochs=14, learning_rate=0.02, ema_decay=0.9
-    )
-    losses = [row["valid_loss"] for row in trainer.progress.history]
-    best = int(np.argmin(losses))
-    assert best + 1 == trained.best_epoch
-    assert best + 1 < trained.epochs == 8, "the last epoch must not be the best"
-    _, loss = trainer._errors(trained.potential, trainer.parts.valid)
-    assert loss == pytest.approx(losses[best], rel=1e-6)
+def test_the_weights_of_the_best_validation_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_in(tmp_path / "run")
+    losses, validated = iter([3.0, 1.0, 2.0, 5.0]), []
+
+    def scripted(potential: NeuralPotential, indices: np.ndarray) -> tuple[dict, float]:
+        if indices is not trainer.parts.valid:
+            return {}, 0.0
+        validated.append(parameters(potential))
+        return {}, next(losses)
+
+    monkeypatch.setattr(trainer, "_errors", scripted)
+    trained = trainer.run()
+    assert trained.best_epoch == 2
+    assert torch.equal(parameters(trained.potential), validated[1])
+    assert not torch.equal(validated[1], validated[3])
 
 
 def test_without_averaging_the_average_is_the_weights(tmp_path: Path) -> None:
@@ -216,19 +222,6 @@ def test_the_learning_curve_is_written_as_csv(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert {"train_loss", "valid_loss", "energy_mae", "forces_mae"} <= rows[0].keys()
-
-
-def test_every_property_is_learned(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    recipe = load_recipe(write_water_recipe(tmp_path / "recipe"))
-    trainer = Trainer(recipe, tmp_path / "run")
-    trained = trainer.run()
-    rows = trainer.progress.history
-    for name in ("energy", "forces", "dipole", "polarizability"):
-        assert rows[-1][f"{name}_mae"] < 0.2 * rows[0][f"{name}_mae"], name
-        assert trained.errors[name].mae < 0.2 * rows[0][f"{name}_mae"], name
-    unit = trained.potential.spec.errors["polarizability"]["unit"]
-    assert unit == "e^2*Angstrom^2/eV"
 
 
 def test_a_dipole_alone_can_be_trained_on_data_that_have_forces(tmp_path: Path) -> None:

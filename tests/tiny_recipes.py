@@ -36,7 +36,6 @@ max_atomic_number = 8
 {loss}
 
 [training]
-batch_size = 6
 {training}
 """
 HEADS = "[heads.energy]\n[heads.dipole]"
@@ -57,7 +56,13 @@ def write_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / data.name).exists():
         shutil.copy(data, folder)
-    options = {"epochs": 4, "warmup_steps": 3, "threads": 1, **training}
+    options = {
+        "epochs": 4,
+        "batch_size": 6,
+        "warmup_steps": 3,
+        "threads": 1,
+        **training,
+    }
     lines = [
         f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}"
         for key, value in options.items()
@@ -94,7 +99,8 @@ def write_waters(folder: Path, n_frames: int = 40) -> Path:
 
 def write_water_recipe(folder: Path, **training: object) -> Path:
     """A recipe that learns ``SpringWater`` in seconds, minimum and all."""
-    options = {"epochs": 40, "learning_rate": 0.01, "ema_decay": 0.9, **training}
+    options = {"epochs": 40, "batch_size": 8, "learning_rate": 0.02, "seed": 1}
+    options |= {"ema_decay": 0.9, **training}
     return write_recipe(
         folder,
         data=write_waters(folder),

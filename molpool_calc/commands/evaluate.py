@@ -1,7 +1,7 @@
 """``molpool eval``: predictions for every frame of a file, and their errors."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -99,8 +99,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     )
 
     if arguments.out is not None:
-        _demand_extxyz(arguments.out)
         output.check_file(arguments.out, force=arguments.force)
+        _demand_extxyz(arguments.out)
     calculator = MolPoolCalculator(
         arguments.potential, device=arguments.device, dtype=arguments.dtype
     )
@@ -117,7 +117,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         if arguments.out is not None:
             target = stack.enter_context(output.replacing(arguments.out))
         while chunk := list(islice(frames, FRAMES_PER_CHUNK)):
-            found = list(_evaluate(calculator, chunk, first=n_frames))
+            found = _evaluate(calculator, chunk, first=n_frames)
             references = [reference_values(atoms) for atoms in chunk]
             for results, reference in zip(found, references, strict=True):
                 errors.add(results, reference)
@@ -146,26 +146,22 @@ def _demand_extxyz(path: Path) -> None:
 
 def _evaluate(
     calculator: "MolPoolCalculator", chunk: "Sequence[Atoms]", first: int
-) -> "Iterator[dict[str, Any]]":
-    """Yield the results of each frame; errors name the frame."""
+) -> list[dict[str, Any]]:
+    """Return the results of each frame; errors name the frame."""
     from ase.calculators.calculator import CalculationFailed  # noqa: PLC0415
 
+    from molpool_calc.commands.frames import predictions  # noqa: PLC0415
+
     try:
-        found = calculator.calculate_many(chunk)
+        return predictions(calculator, chunk)
     except (ValueError, CalculationFailed):
         # find out which: rare, and worth the second evaluation
         for index, atoms in enumerate(chunk, first):
             try:
-                calculator.calculate_many([atoms])
+                predictions(calculator, [atoms])
             except (ValueError, CalculationFailed) as error:
                 raise type(error)(f"frame {index}: {error}") from error
         raise
-    known = set(calculator.implemented_properties)
-    for atoms, results in zip(chunk, found, strict=True):
-        if "polarizability" in known and not atoms.pbc.any():
-            tensor = calculator.get_property("polarizability", atoms)  # type: ignore[no-untyped-call]
-            results["polarizability"] = tensor
-        yield results
 
 
 def summary(result: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Frames with reference values: from files, from data sets, and the errors on them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.molecules import READ_FAILURES
 from molpool_calc.training.data import Dataset, Units
 from molpool_calc.training.labelled import read_labelled
@@ -66,6 +67,19 @@ def reference_values(atoms: Atoms) -> dict[str, Any]:
         if value is not None and not (name == "dipole" and atoms.info.get("charge")):
             shape = _shape(name, len(atoms))
             found[name] = _array(value, shape, name)
+    return found
+
+
+def predictions(
+    calculator: MolPoolCalculator, frames: Sequence[Atoms]
+) -> list[dict[str, Any]]:
+    """Return all results of the frames, the polarizability of molecules among them."""
+    found = calculator.calculate_many(frames)
+    if "polarizability" in calculator.implemented_properties:
+        for atoms, results in zip(frames, found, strict=True):
+            if not atoms.pbc.any():
+                tensor = calculator.get_property("polarizability", atoms)  # type: ignore[no-untyped-call]
+                results["polarizability"] = tensor
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands import output
 from molpool_calc.commands.console import Console
-from molpool_calc.commands.options import add_force
+from molpool_calc.commands.options import add_force, add_json
 
 if TYPE_CHECKING:
     from molpool_calc.potential import NeuralPotential
@@ -31,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         epilog=parser.epilog,
     )
     _add_schnetpack(schnetpack)
+    add_json(schnetpack)
 
 
 def _add_schnetpack(parser: ArgumentParser) -> None:

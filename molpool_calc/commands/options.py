@@ -1,6 +1,6 @@
 """Options that several commands share, and what they turn into."""
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
 from molpool_calc.commands.console import Console
@@ -49,6 +49,17 @@ def add_force(parser: ArgumentParser) -> None:
     """Add ``--force``."""
     parser.add_argument(
         "--force", action="store_true", help="replace output that is there already"
+    )
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Add ``--json``; its default is set once, by ``cli``."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        dest="is_json",
+        default=SUPPRESS,
+        help="print the result as one JSON object on stdout",
     )
 
 

@@ -123,6 +123,7 @@ def _write_examples(path: Path, trained: "Trained", folder: Path) -> None:
     from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
     from molpool_calc.commands.frames import (  # noqa: PLC0415
         frames_of,
+        predictions,
         reference_values,
         with_results,
     )
@@ -132,7 +133,7 @@ def _write_examples(path: Path, trained: "Trained", folder: Path) -> None:
     for atoms in frames:
         atoms.positions = atoms.positions.round(8)  # as the file holds them
     calculator = MolPoolCalculator(folder, device="cpu", dtype="float64")
-    found = calculator.calculate_many(frames)
+    found = predictions(calculator, frames)
     predicted = map(with_results, frames, found, references)
     ase.io.write(path, list(predicted), format="extxyz")
 
