@@ -176,10 +176,10 @@ class MolPoolCalculator(Calculator):
 
     def _wanted(self, atoms: Atoms, properties: frozenset[str]) -> frozenset[str]:
         """Return what to compute: every head is cheap, every derivative is not."""
-        periodic, volume = bool(atoms.pbc.any()), atoms.cell.rank == 3  # noqa: PLR2004
+        periodic = bool(atoms.pbc.any())
         if periodic:
             _refuse_images(properties)
-        if "stress" in properties and not volume:
+        if "stress" in properties and not _has_volume(atoms):
             raise PropertyNotImplementedError(
                 "stress needs a cell with three lattice vectors; set atoms.cell"
             )
@@ -188,8 +188,8 @@ class MolPoolCalculator(Calculator):
         wanted -= IMAGE_DEPENDENT if periodic else set()
         wanted |= {"forces", "stress"} & properties
         wanted |= set() if self.uncertainty is None else {"forces"}
-        if periodic and volume and "forces" in wanted and self.evaluator.has_stress:
-            wanted.add("stress")
+        if periodic and "forces" in wanted and self.evaluator.has_stress:
+            wanted |= {"stress"} if _has_volume(atoms) else set()
         return frozenset(wanted)
 
     def calculate_many(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
@@ -257,6 +257,10 @@ class MolPoolCalculator(Calculator):
 
     def _get_name(self) -> str:
         return "molpool"
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    return int(atoms.cell.rank) == len(atoms.cell)
 
 
 def _refuse_images(properties: frozenset[str]) -> None:

@@ -56,12 +56,14 @@ def bundled_names() -> list[str]:
 def find_folder(potential: str | os.PathLike[str]) -> Path:
     """Return the folder of a bundled name or of a path.
 
+    Text is taken for a bundled name first; a ``Path`` is never a name, so that a folder
+    of one's own may be called like a bundled potential.
+
     Raises:
         ValueError: neither a bundled name nor a folder that holds a potential.
     """
-    bundled = bundled_folder() / str(potential)
-    if str(potential) in bundled_names():
-        return bundled
+    if isinstance(potential, str) and potential in bundled_names():
+        return bundled_folder() / potential
     folder = Path(potential)
     if (folder / SPEC_FILE).is_file():
         return folder

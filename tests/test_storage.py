@@ -308,3 +308,15 @@ def test_bundled_potentials_are_data_without_a_python_file():
     assert not list(bundled_folder().rglob("*.py"))
     for name in bundled_names():
         assert find_folder(name) == bundled_folder() / name
+
+
+def test_a_folder_of_ones_own_may_be_called_like_a_bundled_potential(
+    tmp_path, monkeypatch
+):
+    names = bundled_names()
+    if not names:
+        pytest.skip("no potential is bundled yet")
+    monkeypatch.chdir(tmp_path)
+    save_potential(small_potential(), Path(names[0]))
+    assert find_folder(Path(names[0])) == Path(names[0])
+    assert find_folder(names[0]) == bundled_folder() / names[0]
