@@ -3,37 +3,20 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
 from ase import Atoms
-from jaxtyping import Float64
-from torch import Tensor
 
-from molpool_calc.atoms import batch_from_atoms
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.engine import Engine
-from molpool_calc.interfaces import AtomsBatch
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
 from molpool_calc.md.manifest import check_output
-from molpool_calc.md.network import NetworkForceField, one_thread_per_task
+from molpool_calc.md.network import one_thread_per_task
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
-from molpool_calc.md.state import (
-    MDState,
-    MDSystem,
-    initial_state,
-    make_system,
-    maxwell_boltzmann_momenta,
-    remove_rigid_motion,
-)
 from molpool_calc.provenance import provenance
-
-Progress = Callable[[int], None]
-"""Called with the number of steps done."""
+from molpool_calc.replicas import Progress, equilibrate, make_replicas, thermal_state
 
 ProgressBar = Callable[[str, int], Progress]
 """Called with a title and a number of steps, gives what is called at each step."""
@@ -103,111 +86,6 @@ class DynamicsJob:
             temperature=self.temperature,
             relaxation_fs=self.relaxation_fs,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Replicas:
-    """Copies of one structure, moved by one call of the network per step."""
-
-    force_field: NetworkForceField
-    batch: AtomsBatch
-    positions: Float64[Tensor, "atoms 3"]
-    masses: Float64[Tensor, " atoms"]
-
-    def system(self, free: Literal["internal", "all"]) -> MDSystem:
-        """Return the constant part of a run with these degrees of freedom."""
-        periodic = bool(self.batch.pbc.any())
-        return make_system(
-            atomic_numbers=self.batch.atomic_numbers,
-            masses=self.masses,
-            positions=self.positions,
-            systems=self.batch.systems,
-            free=free,
-            cell=self.batch.cell.double() if periodic else None,
-            pbc=self.batch.pbc if periodic else None,
-        )
-
-
-def make_replicas(
-    engine: Engine, atoms: Atoms, *, charge: float, n_replicas: int
-) -> Replicas:
-    """Return ``n_replicas`` copies of a structure, with dipoles where there are any.
-
-    Raises:
-        ValueError: fewer than one replica.
-    """
-    if n_replicas < 1:
-        raise ValueError(f"{n_replicas} replicas were asked for; give at least 1")
-    batch = batch_from_atoms(
-        [atoms] * n_replicas,
-        dtype=engine.dtype,
-        device=engine.device,
-        charges=[charge] * n_replicas,
-    )
-    dipole = "dipole" in engine.potential.properties and not atoms.pbc.any()
-
-    def tensor(values: Any) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
-
-    return Replicas(
-        force_field=NetworkForceField(engine, batch, dipole=dipole),
-        batch=batch,
-        positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
-        masses=tensor(np.tile(atoms.get_masses(), n_replicas)),
-    )
-
-
-def thermal_state(
-    replicas: Replicas,
-    system: MDSystem,
-    temperature: float,
-    seed: int,
-) -> MDState:
-    """Return the structure with momenta drawn at a temperature (K).
-
-    Overall translation and rotation are taken out where the dynamics keeps them out:
-    what remains is canonical in the internal degrees of freedom.
-    """
-    generator = torch.Generator(device=replicas.positions.device).manual_seed(seed)
-    momenta = maxwell_boltzmann_momenta(system, temperature, generator)
-    if float(system.degrees_of_freedom.max()) < 3 * system.systems.max_size:
-        momenta = remove_rigid_motion(system, replicas.positions, momenta)
-    return initial_state(
-        replicas.force_field,
-        positions=replicas.positions,
-        momenta=momenta,
-        generator=generator,
-    )
-
-
-def equilibrate(
-    replicas: Replicas,
-    state: MDState,
-    thermostat: Langevin,
-    n_steps: int,
-    progress: Progress | None = None,
-) -> MDState:
-    """Return each replica after its own Langevin dynamics, at rest as a whole.
-
-    Langevin dynamics visits the canonical ensemble mode by mode, which a global
-    thermostat of a nearly harmonic molecule does not. Removing the rigid motion at the
-    end leaves the internal motion canonical, so that an ensemble of such starts
-    samples the temperature however little the modes exchange energy in NVE.
-    """
-    free = replicas.system("all")
-    for step in range(n_steps):
-        state = thermostat(free, state, replicas.force_field)
-        if progress is not None:
-            progress(step + 1)
-    momenta = remove_rigid_motion(free, state.positions, state.momenta)
-    generator = torch.Generator(device=momenta.device)
-    generator.set_state(state.generator_state)
-    return initial_state(
-        replicas.force_field,
-        positions=state.positions,
-        momenta=momenta,
-        generator=generator,
-    )
 
 
 def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:

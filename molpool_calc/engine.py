@@ -43,10 +43,10 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device {device!r} is unknown; give auto, cpu or cuda"
-        ) from error
+    except RuntimeError:
+        resolved = torch.device("meta")  # as unusable as that one
+    if resolved.type not in {"cpu", "cuda"}:
+        raise ValueError(f"device {device!r} is unknown; give auto, cpu or cuda")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch finds no GPU")
     return resolved

@@ -24,28 +24,19 @@ from molpool_calc.md.manifest import check_output
 from molpool_calc.md.network import one_thread_per_task
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
-from molpool_calc.md.trajectory import read_run
+from molpool_calc.run_spectrum import MAXIMUM, finest_resolution, spectrum_of_run
 from molpool_calc.spectra import (
-    Estimator,
     HarmonicSpectrum,
     MeasuredPeaks,
     Spectrum,
-    infrared_spectrum,
     peaks,
     plot_infrared,
     total_integral,
     write_spectrum,
 )
-from molpool_calc.spectra.correlation import Window, shortest_length_fs
 from molpool_calc.statics import harmonic_spectrum, relax
 
 SPECTRUM_FILE = "spectrum_ir.csv"
-
-RESOLUTION = 8.0
-"""cm⁻¹: sharp enough for the bands of a room-temperature gas."""
-
-MAXIMUM = 4500.0
-"""cm⁻¹: beyond every vibration of a molecule."""
 
 FRAME_INTERVAL = 100
 """Steps between recorded positions; the spectrum needs the dipoles only."""
@@ -216,61 +207,6 @@ def _write(
         experiment=experiment,
     )
     return spectrum
-
-
-def spectrum_of_run(
-    folder: Path,
-    *,
-    resolution: float | None = None,
-    window: Window = "blackman-harris",
-    biased: bool = True,
-    maximum: float = MAXIMUM,
-    **options: Any,
-) -> Spectrum:
-    """Return the infrared spectrum of a finished, interrupted or killed run.
-
-    Args:
-        folder: of the run.
-        resolution: in cm⁻¹; by default 8, or what a shorter run can give.
-        window: lag window.
-        biased: whether to use the biased autocorrelation.
-        maximum: end of the range, cm⁻¹.
-        options: further keywords of ``spectra.infrared_spectrum``.
-
-    Raises:
-        ValueError: no run, no dipoles, or too few of them.
-    """
-    run = read_run(folder)
-    if run.dipoles is None:
-        raise ValueError(
-            f"the run in {folder} has no dipoles; run it again with a potential that "
-            "predicts them"
-        )
-    if resolution is None:
-        # a central difference has no value at the two ends
-        length = run.timestep_fs * (run.dipoles.shape[1] - 2)
-        resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
-    temperature = run.temperature or run.inputs.get("temperature")
-    if temperature is None:
-        raise ValueError(
-            f"the run in {folder} states no temperature; give one with --temperature"
-        )
-    return infrared_spectrum(
-        run.dipoles,
-        timestep_fs=run.timestep_fs,
-        temperature=float(options.pop("temperature", temperature)),
-        estimator=Estimator(
-            resolution=resolution, window=window, biased=biased, maximum=maximum
-        ),
-        **options,
-    )
-
-
-def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> float:
-    """Return the resolution (cm⁻¹) that a run of this length can give."""
-    shortest = shortest_length_fs(window, RESOLUTION, biased=biased)
-    # a little above the limit, where the lag window is as long as the run
-    return 1.01 * RESOLUTION * shortest / length_fs
 
 
 def _finest(length_fs: float) -> float:

@@ -541,6 +541,7 @@ def test_atoms_at_one_place_fail_the_calculation(calc):
     ("options", "message"),
     [
         ({"device": "tpu-9"}, "device 'tpu-9' is unknown; give auto, cpu or cuda"),
+        ({"device": "meta"}, "device 'meta' is unknown; give auto, cpu or cuda"),
         ({"dtype": "float16"}, "dtype 'float16' is unknown; give float32 or float64"),
         ({"skin": -1.0}, "the skin is -1.0, but must be 0 or more"),
         ({"uncertainty": 0.1}, "uncertainty=0.1 limits the spread of a committee's"),

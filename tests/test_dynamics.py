@@ -11,16 +11,11 @@ from small_potentials import crystal, small_potential
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.cli import main
-from molpool_calc.dynamics import (
-    DynamicsJob,
-    equilibrate,
-    make_replicas,
-    run_dynamics,
-    thermal_state,
-)
+from molpool_calc.dynamics import DynamicsJob, run_dynamics
 from molpool_calc.md.integrators import Langevin
 from molpool_calc.md.state import temperature
 from molpool_calc.md.trajectory import read_run
+from molpool_calc.replicas import equilibrate, make_replicas, thermal_state
 from molpool_calc.storage import save_potential
 
 

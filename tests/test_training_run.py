@@ -50,21 +50,43 @@ def parameters(potential: NeuralPotential) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in potential.parameters()])
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+COSINE = {"schedule": "cosine", "learning_rate": 0.02}
+# too high a rate: epoch 2 is no progress, and epoch 3 halves the rate
+PLATEAU = {
+    "schedule": "plateau",
+    "plateau_patience": 1,
+    "plateau_factor": 0.5,
+    "learning_rate": 0.1,
+    "warmup_steps": 0,
+    "ema_decay": 0.0,
+}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("options", "killed_at"),
+    # epochs have three steps: the kill is in the middle of the third or fourth
+    [(COSINE, 7), (PLATEAU, 7), (PLATEAU, 10)],
+    ids=["cosine", "plateau-before-it-falls", "plateau-after-it-fell"],
+)
 def test_a_killed_and_resumed_training_ends_in_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, schedule: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    options: dict[str, object],
+    killed_at: int,
 ) -> None:
-    # the plateau falls after every validation that is no progress: its state counts
-    options = {"schedule": schedule, "dtype": dtype, "plateau_patience": 1}
-    options |= {"learning_rate": 0.02, "plateau_factor": 0.5}
+    options = {**options, "dtype": dtype}
     whole, straight = trained_in(tmp_path / "straight", **options)
     with monkeypatch.context() as patch:
-        kill_at_step(patch, 7)  # epochs have three steps
+        kill_at_step(patch, killed_at)
         killed = trainer_in(tmp_path / "killed", **options)
         with pytest.raises(KeyboardInterrupt):
             killed.run()
-    assert killed.progress.epoch == 2
+    assert killed.progress.epoch == killed_at // 3
+    if options["schedule"] == "plateau":
+        state = (killed.progress.stale, killed.progress.rate_factor)
+        assert state == ((1, 1.0) if killed_at == 7 else (0, 0.5))
     resumed = trainer_in(tmp_path / "killed", **options)
     resumed.resume()
     again = resumed.run()

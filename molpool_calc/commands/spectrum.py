@@ -45,7 +45,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Compute, write, and return peaks and integral."""
     del console
-    from molpool_calc.infrared import SPECTRUM_FILE, spectrum_of_run  # noqa: PLC0415
+    from molpool_calc.infrared import SPECTRUM_FILE  # noqa: PLC0415
+    from molpool_calc.run_spectrum import spectrum_of_run  # noqa: PLC0415
     from molpool_calc.spectra import (  # noqa: PLC0415 - light start
         peaks,
         total_integral,

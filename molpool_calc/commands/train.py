@@ -12,7 +12,7 @@ from molpool_calc.commands.options import add_force
 from molpool_calc.commands.tables import significant
 
 if TYPE_CHECKING:
-    from molpool_calc.training.train import Trained
+    from molpool_calc.training.train import Trained, Trainer
 
 NAME = "train"
 HELP = "train a potential as a recipe says, and write its folder"
@@ -62,23 +62,16 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         trainer.resume()
     else:
         output.remove(folder, FILES)
-    done, epochs = trainer.progress.epoch, recipe.training.epochs
     try:
-        with console.progress(epochs, "training", "epochs", done=done) as bar:
-
-            def report(_epoch: int, row: Mapping[str, float]) -> None:
-                bar.set_postfix_str(_progress(row), refresh=False)
-                bar.update()
-
-            trained = trainer.run(report)
+        trained = _watched(trainer, console)
     except KeyboardInterrupt:
-        return _stopped(
-            "interrupted",
-            f"interrupted in epoch {trainer.progress.epoch + 1} of {epochs}; "
-            f"continue with --resume --out {folder}",
-        )
+        return {
+            "status": "interrupted",
+            "reason": f"interrupted in epoch {trainer.progress.epoch + 1} of "
+            f"{recipe.training.epochs}; continue with --resume --out {folder}",
+        }
     except TrainingDiverged as error:
-        return _stopped("stopped", str(error))
+        return {"status": "stopped", "reason": str(error)}
     write_folder(trained, arguments.recipe, folder)
     return {
         "status": "finished",
@@ -88,6 +81,18 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "seconds": trained.seconds,
         **describe(folder),
     }
+
+
+def _watched(trainer: "Trainer", console: Console) -> "Trained":
+    """Run the training with a progress bar."""
+    done, epochs = trainer.progress.epoch, trainer.recipe.training.epochs
+    with console.progress(epochs, "training", "epochs", done=done) as bar:
+
+        def report(_epoch: int, row: Mapping[str, float]) -> None:
+            bar.set_postfix_str(_progress(row), refresh=False)
+            bar.update()
+
+        return trainer.run(report)
 
 
 def write_folder(trained: "Trained", recipe: Path, folder: Path) -> None:
@@ -145,10 +150,6 @@ def _progress(row: Mapping[str, float]) -> str:
     if "forces_mae" in row:
         shown += f", forces {significant(1000.0 * row['forces_mae'])} meV/Å"
     return shown
-
-
-def _stopped(status: str, reason: str) -> dict[str, Any]:
-    return {"status": status, "reason": reason}
 
 
 def summary(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Training of potentials from a recipe; imported by the command line only."""
