@@ -27,7 +27,8 @@ LAYERS = [
     "evaluator md spectra training",
     "response",
     "calculator",
-    "statics dynamics",
+    "statics replicas run_spectrum",
+    "dynamics",
     "infrared",
     "ase_plugin commands",
     "cli",
@@ -43,7 +44,8 @@ GROUND = {"segments": {"interfaces"}, "pair_sums": {"interfaces", "segments"}}
 BORDERS = {
     "ase": (
         "ase_plugin atoms calculator cli commands dynamics elements evaluator "
-        "infrared molecules neighbors.backends response snapshot statics training"
+        "infrared molecules neighbors.backends replicas response snapshot statics "
+        "training"
     ),
     "argparse": "cli commands",
     "h5py": "md.trajectory training.readers",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from molpool_calc.calculator import MolPoolCalculator
+    from molpool_calc.commands.frames import ErrorTable
 
 NAME = "eval"
 HELP = "compute every frame of a file and compare with the reference values in it"
@@ -57,25 +58,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_force(parser)
     add_dtype(parser, "float32")
     add_device(parser)
-    parser.add_argument(
+    _add_data_set(parser)
+
+
+def _add_data_set(parser: ArgumentParser) -> None:
+    """Add what a file needs that does not say what its arrays are."""
+    group = parser.add_argument_group("data sets (npz, HDF5, ASE database)")
+    group.add_argument(
         "--units",
         nargs="+",
         type=pair,
         default=[],
         metavar="QUANTITY=UNIT",
-        help="units of a data set, as in a recipe: energy=kcal/mol dipole=Debye",
+        help="as in a recipe: length=Angstrom energy=kcal/mol dipole=Debye",
     )
-    parser.add_argument(
+    group.add_argument(
         "--keys",
         nargs="+",
         type=pair,
         default=[],
         metavar="QUANTITY=KEY",
-        help="names in a data set, where they are not recognised: energy=E_total",
+        help="names of arrays that are not recognised: energy=E_total",
     )
-    parser.add_argument(
-        "--split", metavar="PART", help="only this part of a data set, such as test"
-    )
+    group.add_argument("--split", metavar="PART", help="only this part, such as test")
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -88,15 +93,8 @@ def pair(text: str) -> tuple[str, str]:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Evaluate all frames."""
-    import ase.io  # noqa: PLC0415 - light start
-
-    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415
-    from molpool_calc.commands.frames import (  # noqa: PLC0415
-        ErrorTable,
-        read_frames,
-        reference_values,
-        with_results,
-    )
+    from molpool_calc.calculator import MolPoolCalculator  # noqa: PLC0415 - light start
+    from molpool_calc.commands.frames import ErrorTable, read_frames  # noqa: PLC0415
 
     if arguments.out is not None:
         output.check_file(arguments.out, force=arguments.force)
@@ -118,14 +116,9 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
             target = stack.enter_context(output.replacing(arguments.out))
         while chunk := list(islice(frames, FRAMES_PER_CHUNK)):
             found = _evaluate(calculator, chunk, first=n_frames)
-            references = [reference_values(atoms) for atoms in chunk]
-            for results, reference in zip(found, references, strict=True):
-                errors.add(results, reference)
-                energies += [results["energy"]] if "energy" in results else []
-            if target is not None:
-                predicted = map(with_results, chunk, found, references)
-                ase.io.write(target, list(predicted), format="extxyz", append=True)
+            energies += [each["energy"] for each in found if "energy" in each]
             n_frames += len(chunk)
+            _compare(chunk, found, errors, target)
             bar.update(len(chunk))
     return {
         "n_frames": n_frames,
@@ -134,6 +127,31 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "potential": calculator.parameters["potential"][0],
         "out": None if arguments.out is None else str(arguments.out),
     }
+
+
+def _compare(
+    chunk: "Sequence[Atoms]",
+    found: Sequence[Mapping[str, Any]],
+    errors: "ErrorTable",
+    target: Path | None,
+) -> None:
+    """Add the errors of some frames, and append the frames to a file if there is one.
+
+    ``errors`` is changed in place.
+    """
+    import ase.io  # noqa: PLC0415 - light start
+
+    from molpool_calc.commands.frames import (  # noqa: PLC0415
+        reference_values,
+        with_results,
+    )
+
+    references = [reference_values(atoms) for atoms in chunk]
+    for results, reference in zip(found, references, strict=True):
+        errors.add(results, reference)
+    if target is not None:
+        predicted = map(with_results, chunk, found, references)
+        ase.io.write(target, list(predicted), format="extxyz", append=True)
 
 
 def _demand_extxyz(path: Path) -> None:
