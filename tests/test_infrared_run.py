@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_everything_readable_and_resumable(
     process = subprocess.Popen(start, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 120
     steps = folder / "steps.bin"
-    while not (steps.exists() and steps.stat().st_size > 8_000):
+    while not (steps.exists() and steps.stat().st_size > 24_000):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -1,7 +1,6 @@
 """Trainings are reproducible, resumable, and keep what was best."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.commands.frames import frames_of
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.storage import WEIGHTS_FILE, save_potential
-from molpool_calc.training.recipe import TrainingSection, load_recipe
-from molpool_calc.training.schedule import learning_rate
+from molpool_calc.training.recipe import load_recipe
 from molpool_calc.training.train import Trained, Trainer, TrainingDiverged
 
 
@@ -299,35 +297,3 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes) -> None:
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no checkpoint.pt to resume"):
         trainer_in(tmp_path / "run").resume()
-
-
-def section(**options: object) -> TrainingSection:
-    return TrainingSection(
-        learning_rate=1e-3, minimum_learning_rate=1e-5, warmup_steps=10, **options
-    )
-
-
-def rate(step: int, options: TrainingSection, factor: float = 1.0) -> float:
-    return learning_rate(options, step, last_step=110, rate_factor=factor)
-
-
-def test_the_rate_rises_linearly_and_falls_as_a_cosine() -> None:
-    cosine = section(schedule="cosine")
-    assert rate(0, cosine) == pytest.approx(1e-4)
-    assert rate(9, cosine) == pytest.approx(1e-3)
-    assert rate(10, cosine) == pytest.approx(1e-3)
-    assert rate(60, cosine) == pytest.approx((1e-3 + 1e-5) / 2)  # half way
-    assert rate(35, cosine) == pytest.approx(1e-5 + 0.99e-3 * 0.8535534)  # cos π/4
-    assert rate(110, cosine) == pytest.approx(1e-5)
-    assert rate(500, cosine) == pytest.approx(1e-5)
-
-
-def test_the_plateau_schedule_multiplies_down_to_the_minimum() -> None:
-    plateau = section(schedule="plateau")
-    assert rate(50, plateau) == pytest.approx(1e-3)
-    assert rate(50, plateau, 0.25) == pytest.approx(2.5e-4)
-    assert rate(50, plateau, 1e-9) == pytest.approx(1e-5)
-
-
-def test_without_warm_up_the_first_rate_is_the_highest() -> None:
-    assert rate(0, replace(section(), warmup_steps=0)) == pytest.approx(1e-3)

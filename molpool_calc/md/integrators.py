@@ -174,10 +174,12 @@ def bussi_step(
     grow. A system without any kinetic energy stays at rest.
     """
     state = nve_step(system, state, force_field, timestep)
-    momenta = state.momenta
+    momenta, heat = state.momenta, state.heat
+    kinetic = kinetic_energy(system, momenta)
     if system.free == "internal" and state.step % _TIDY == 0:
         momenta = remove_rigid_motion(system, state.positions, momenta)
-    kinetic = kinetic_energy(system, momenta)
+        heat, kinetic = heat - kinetic, kinetic_energy(system, momenta)
+        heat = heat + kinetic
     freedom = system.degrees_of_freedom
     width = 3 * system.systems.max_size
     gaussians, generator_state = _gaussians(state, (freedom.shape[0], width))
@@ -192,7 +194,7 @@ def bussi_step(
     return replace(
         state,
         momenta=momenta * scale[system.systems.index, None],
-        heat=state.heat + kinetic * (square - 1.0),
+        heat=heat + kinetic * (square - 1.0),
         generator_state=generator_state,
     )
 

@@ -9,7 +9,7 @@ from command_line import CommandLine
 def test_import_writes_a_potential_that_computes(
     molpool: CommandLine, tmp_path: Path
 ) -> None:
-    raw = Path(__file__).parents[2] / "shared" / "weights" / "raw"
+    raw = Path(__file__).parents[3] / "shared" / "weights" / "raw"
     file = raw / "schnetpack_painn_rmd17_ethanol_1.best_model"
     if not file.is_file():
         pytest.skip("the published weights are not here")

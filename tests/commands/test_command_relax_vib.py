@@ -1,5 +1,6 @@
 """``molpool relax`` and ``molpool vib`` against exact and published values."""
 
+import json
 from pathlib import Path
 
 import ase.io
@@ -13,8 +14,11 @@ from tiny_recipes import SpringWater
 
 from molpool_calc import bundled_names
 from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.molecules import experiment_of
 from molpool_calc.storage import save_potential
 from molpool_calc.units import DEBYE
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "harmonic_reference.json"
 
 
 def test_relax_finds_the_minimum(
@@ -149,11 +153,33 @@ def test_a_molecule_never_seen_in_training_gets_a_remark(
 @pytest.mark.skipif(
     "painn-formaldehyde" not in bundled_names(), reason="not bundled yet"
 )
-def test_formaldehyde_has_the_harmonic_wavenumbers_of_the_literature(
-    molpool: CommandLine,
-) -> None:
+def test_formaldehyde_agrees_with_experiment(molpool: CommandLine) -> None:
     result = molpool("vib", "formaldehyde", "--json").json
-    # CCSD(T)/cc-pVQZ, Martin, Lee & Taylor, J. Mol. Spectrosc. 160, 105 (1993)
-    expected = [1187, 1269, 1544, 1778, 2937, 3010]
-    np.testing.assert_allclose(result["wavenumbers_cm1"], expected, atol=20)
-    assert result["dipole_debye"] == pytest.approx(2.41, abs=0.03)
+    measured = experiment_of("formaldehyde")
+    # fundamentals are lowered by anharmonicity, most for the C-H stretches
+    ratio = np.divide(result["wavenumbers_cm1"], measured.fundamentals_cm1)
+    assert ratio.min() > 1.0
+    assert ratio.max() < 1.07
+    difference = np.subtract(result["ir_km_mol"], measured.band_strengths_km_mol)
+    assert (abs(difference) < 3 * np.array(measured.band_strength_errors_km_mol)).all()
+    assert result["experiment_cm1"] == list(measured.fundamentals_cm1)
+
+
+@pytest.mark.skipif(
+    "painn-ethanol" not in bundled_names() or not REFERENCE.is_file(),
+    reason="the potential or the reference data are not here",
+)
+@pytest.mark.parametrize("conformer", ["trans", "gauche"])
+def test_ethanol_agrees_with_density_functional_theory(
+    molpool: CommandLine, conformer: str
+) -> None:
+    result = molpool("vib", f"ethanol-{conformer}", "--json").json
+    reference = json.loads(REFERENCE.read_text())
+    expected = reference[f"ethanol_{conformer}|b3lyp/def2-svpd"]
+    difference = np.subtract(result["wavenumbers_cm1"], expected["freq_cm1"])
+    assert abs(difference).mean() < 5
+    assert abs(difference).max() < 15
+    assert result["dipole_debye"] == pytest.approx(expected["dipole_D"], abs=0.03)
+    assert sum(result["ir_km_mol"]) == pytest.approx(
+        sum(expected["ir_km_mol"]), rel=0.05
+    )
