@@ -36,9 +36,6 @@ from molpool_calc.importers import import_schnetpack
 
 def peer_calculator(path: Path, unit: str, neighbors: str, dtype: torch.dtype) -> Any:
     """Return SchNetPack's own ASE calculator with one of its neighbor lists."""
-    if not hasattr(dataloader, "T_co"):
-        # SchNetPack 2.1 imports a name that torch 2.13 no longer has
-        dataloader.T_co = TypeVar("T_co", covariant=True)
     import schnetpack.transform as transforms  # noqa: PLC0415
     from schnetpack.interfaces.ase_interface import SpkCalculator  # noqa: PLC0415
 
@@ -139,6 +136,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if not hasattr(dataloader, "T_co"):
+        # SchNetPack 2.1 imports a name that torch 2.13 no longer has
+        dataloader.T_co = TypeVar("T_co", covariant=True)
     import schnetpack  # noqa: PLC0415
 
     atoms = ase.build.molecule(arguments.molecule)

@@ -11,7 +11,6 @@ from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
 from molpool_calc.md.manifest import check_output
-from molpool_calc.md.network import one_thread_per_task
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
@@ -181,5 +180,4 @@ def run_dynamics(
         header=run_header(potential, atoms, job),
         resume=resume,
     )
-    with one_thread_per_task():
-        return run_replicas(calculator, atoms, job, recording, progress)
+    return run_replicas(calculator, atoms, job, recording, progress)

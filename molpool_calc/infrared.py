@@ -21,7 +21,6 @@ from molpool_calc.dynamics import (
     run_replicas,
 )
 from molpool_calc.md.manifest import check_output
-from molpool_calc.md.network import one_thread_per_task
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.run_spectrum import MAXIMUM, finest_resolution, spectrum_of_run
@@ -171,8 +170,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
         header=run_header(potential, relaxed, job.dynamics),
         resume=resume,
     )
-    with one_thread_per_task():
-        outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
+    outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     spectrum = None
     if _finest((outcome.steps_done - 1) * job.timestep_fs) < MAXIMUM:
