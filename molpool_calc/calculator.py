@@ -49,7 +49,7 @@ class MolPoolCalculator(Calculator):
             float64 in either case.
         compile: ``"auto"`` takes the fastest engine that this version has for the
             potential, ``"never"`` the eager one.
-        skin: extra radius in Å within which neighbor lists are re-used.
+        skin: extra radius in Å within which neighbor lists are reused.
         neighbors: ``"auto"`` or the name of a neighbor-list back end.
         uncertainty: largest allowed spread of any force component of a committee,
             eV/Å; above it a calculation fails instead of returning. Forces are then

@@ -1,4 +1,4 @@
-"""Neighbor lists that are re-used while they are provably complete (Verlet 1967)."""
+"""Neighbor lists that are reused while they are provably complete (Verlet 1967)."""
 
 from dataclasses import dataclass, replace
 from math import sqrt
