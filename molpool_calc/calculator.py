@@ -23,7 +23,7 @@ from molpool_calc.evaluator import Evaluator
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, changes_since, restore, take_snapshot
-from molpool_calc.storage import load_potential
+from molpool_calc.storage import load_potential, weights_sha256
 
 IMAGE_DEPENDENT = frozenset({"dipole", "polarizability"})
 
@@ -86,6 +86,8 @@ class MolPoolCalculator(Calculator):
         if isinstance(potential, str | os.PathLike | NeuralPotential):
             potential = [potential]
         members = [_load(source) for source in potential]
+        # before the engine casts them, so that they are those of potential.json
+        hashes = [weights_sha256(member) for member in members]
         self._seen: Snapshot | None = None
         super().__init__()  # type: ignore[no-untyped-call]
         self.evaluator = Evaluator(
@@ -107,6 +109,7 @@ class MolPoolCalculator(Calculator):
         self._charge, self._num_unpaired = float(charge), float(num_unpaired)
         self.parameters.update(
             potential=[member.spec.name for member in members],
+            sha256=hashes,
             device=str(self.evaluator.device),
             dtype=str(self.evaluator.dtype).removeprefix("torch."),
             skin=skin,

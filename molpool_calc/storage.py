@@ -106,11 +106,7 @@ def save_potential(potential: NeuralPotential, folder: str | os.PathLike[str]) -
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in potential.state_dict().items()
-    }
-    weights = save(tensors, metadata={"potential": potential.spec.name})
+    weights = _serialized(potential)
     content = {
         "format_version": FORMAT_VERSION,
         "units": UNITS,
@@ -123,6 +119,19 @@ def save_potential(potential: NeuralPotential, folder: str | os.PathLike[str]) -
     text = json.dumps(content, indent=2).encode() + b"\n"
     _write(target / WEIGHTS_FILE, weights)
     _write(target / SPEC_FILE, text)
+
+
+def weights_sha256(potential: NeuralPotential) -> str:
+    """Return the hash that ``potential.json`` states of these weights in this dtype."""
+    return hashlib.sha256(_serialized(potential)).hexdigest()
+
+
+def _serialized(potential: NeuralPotential) -> bytes:
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in potential.state_dict().items()
+    }
+    return save(tensors, metadata={"potential": potential.spec.name})
 
 
 def copy_folder(potential: str | os.PathLike[str], target: Path) -> None:

@@ -238,8 +238,11 @@ def test_a_data_base_of_ase_takes_the_calculator_and_its_parameters(tmp_path, ca
 
 def test_parameters_are_plain_data(calc):
     assert json.loads(json.dumps(calc.todict())) == calc.todict()
+    (weights,) = calc.todict()["sha256"]
+    assert len(weights) == 64
     assert calc.todict() == {
         "potential": ["full"],
+        "sha256": [weights],
         "device": "cpu",
         "dtype": "float64",
         "skin": 1.0,
@@ -784,3 +787,11 @@ def test_the_docstring_names_every_option():
         "calculator.py"
     )
     assert callable(neighbor_list)
+
+
+def test_parameters_state_the_hash_of_the_potential_folder(tmp_path):
+    save_potential(small_potential(dtype=torch.float32), tmp_path)
+    stated = json.loads((tmp_path / "potential.json").read_text())["sha256"]
+    for dtype in ("float32", "float64"):
+        calc = MolPoolCalculator(tmp_path, device="cpu", dtype=dtype)
+        assert calc.parameters["sha256"] == [stated]

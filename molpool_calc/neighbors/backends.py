@@ -12,7 +12,6 @@ from typing import Literal, cast
 import numpy as np
 import torch
 import vesin
-from ase.neighborlist import primitive_neighbor_list
 from jaxtyping import Bool, Float, Int
 from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
 from torch import Tensor
@@ -147,6 +146,8 @@ def _ase(
     pbc: Bool[np.ndarray, " 3"],
     cutoff: float,
 ) -> _Found:
+    from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415 - slow import
+
     # A zero vector would make up to a million empty bins, or one with all atoms.
     box, origin = _bounding_box(positions, cell, pbc, cutoff)
     i, j, shift = primitive_neighbor_list(  # type: ignore[no-untyped-call]  # ASE's

@@ -198,7 +198,7 @@ class VerletLists:
         skin: float,
         backend: Backend = "vesin",
         *,
-        n_lists: int = 8,
+        n_lists: int = 32,
         n_pairs: int = 2_000_000,
     ) -> None:
         self.cutoff = cutoff

@@ -6,8 +6,8 @@ Schütt, Unke, Gastegger, ICML 2021 (arXiv:2102.03150). Equation → code:
 s_i, v⃗_i (their Sec. 4)          ``scalars`` [atoms F], ``vectors`` [atoms 3 F]
 Eq. 7 scalar message Δs^m        ``gate_scalar`` summed over the neighbors
 Eq. 8 vector message Δv⃗^m        ``gate_direction``·r̂ + ``gate_vector``·v⃗_j
-Eq. 9 update Δv⃗^u                ``gate_update``·(U v⃗)
-Eq. 10 update Δs^u               ``change`` + ``gate_product``·⟨U v⃗, V v⃗⟩
+Eq. 9 scalar update Δs^u         ``change`` + ``gate_product``·⟨U v⃗, V v⃗⟩
+Eq. 10 vector update Δv⃗^u        ``gate_update``·(U v⃗)
 ==============================  ===========================================
 
 r̂_ij points from the center i to the neighbor j.

@@ -105,6 +105,11 @@ def _limits(description: Mapping[str, Any]) -> list[str]:
             f"Trained on {what}: other molecules of the same elements are computed, "
             "but their results mean nothing until compared with reference values."
         )
+    if n_formulas == 1:
+        limits.append(
+            "The energies of single atoms rest on a split between the elements that "
+            "one formula leaves open; only their sum has a meaning."
+        )
     if not data.get("periodic", True):
         limits.append(
             "Trained on molecules in the gas phase: no liquids, no solids, no surfaces."
