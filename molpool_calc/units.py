@@ -41,3 +41,17 @@ INVERSE_CM = PLANCK * SPEED_OF_LIGHT * 100.0 / ELEMENTARY_CHARGE
 
 COULOMB = HARTREE * BOHR
 """e²/(4πε₀) in eV·Å: multiply a polarizability in e²Å²/eV by it to get Å³."""
+
+# Names under which files and options state units, with their value in ours.
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "kcal/mol": KCAL_PER_MOL,
+    "kJ/mol": KJ_PER_MOL,
+    "Hartree": HARTREE,
+}
+DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": DEBYE, "a.u.": BOHR}
+POLARIZABILITY_UNITS = {
+    "e^2*Angstrom^2/eV": 1.0,
+    "Angstrom^3": 1.0 / COULOMB,
+    "a.u.": BOHR**2 / HARTREE,
+}

@@ -4,20 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from molpool_calc.networks.layers import Activation, CutoffFunction, RadialBasis
-from molpool_calc.units import BOHR, COULOMB, DEBYE, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
-
-ENERGY_UNITS = {
-    "eV": 1.0,
-    "kcal/mol": KCAL_PER_MOL,
-    "kJ/mol": KJ_PER_MOL,
-    "Hartree": HARTREE,
-}
-DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": DEBYE, "a.u.": BOHR}
-POLARIZABILITY_UNITS = {
-    "e^2*Angstrom^2/eV": 1.0,
-    "Angstrom^3": 1.0 / COULOMB,
-    "a.u.": BOHR**2 / HARTREE,
-}
+from molpool_calc.units import (
+    DIPOLE_UNITS,
+    ENERGY_UNITS,
+    POLARIZABILITY_UNITS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

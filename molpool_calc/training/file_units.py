@@ -2,25 +2,18 @@
 
 from dataclasses import dataclass
 
-from molpool_calc.units import BOHR, COULOMB, DEBYE, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from molpool_calc.units import (
+    BOHR,
+    DIPOLE_UNITS,
+    ENERGY_UNITS,
+    POLARIZABILITY_UNITS,
+)
 
-ENERGY_UNITS = {
-    "eV": 1.0,
-    "kcal/mol": KCAL_PER_MOL,
-    "kJ/mol": KJ_PER_MOL,
-    "Hartree": HARTREE,
-}
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
 FORCE_UNITS = {
     f"{energy}/{length}": energy_factor / length_factor
     for energy, energy_factor in ENERGY_UNITS.items()
     for length, length_factor in LENGTH_UNITS.items()
-}
-DIPOLE_UNITS = {"e*Angstrom": 1.0, "Debye": DEBYE, "a.u.": BOHR}
-POLARIZABILITY_UNITS = {
-    "e^2*Angstrom^2/eV": 1.0,
-    "Angstrom^3": 1.0 / COULOMB,
-    "a.u.": BOHR**2 / HARTREE,
 }
 DIPOLE_ORIGINS = ("coordinates", "center of mass")
 ALLOWED = {
