@@ -23,12 +23,16 @@ from molpool_calc.dynamics import (
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
-from molpool_calc.run_spectrum import MAXIMUM, finest_resolution, spectrum_of_run
+from molpool_calc.run_spectrum import (
+    MAXIMUM,
+    finest_resolution,
+    peak_list,
+    spectrum_of_run,
+)
 from molpool_calc.spectra import (
     HarmonicSpectrum,
     MeasuredPeaks,
     Spectrum,
-    peaks,
     plot_infrared,
     total_integral,
     write_spectrum,
@@ -102,13 +106,9 @@ class InfraredResult:
     def describe(self) -> dict[str, Any]:
         """Return the summary under the keys of the command line."""
         drift, spectrum = self.outcome.drift_mev_per_atom_per_ps, self.spectrum
-        found = [] if spectrum is None else peaks(spectrum)
         total = None if spectrum is None else total_integral(spectrum).value
         return {
-            "peaks": [
-                {"wavenumber_cm1": position, "intensity": height}
-                for position, height in found
-            ],
+            "peaks": [] if spectrum is None else peak_list(spectrum),
             "integrated_km_mol": total,
             "drift_mev_per_atom_per_ps": None
             if drift is None

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from molpool_calc.md.trajectory import read_run
-from molpool_calc.spectra import Estimator, Spectrum, infrared_spectrum
+from molpool_calc.spectra import Estimator, Spectrum, infrared_spectrum, peaks
 from molpool_calc.spectra.correlation import Window, shortest_length_fs
 
 RESOLUTION = 8.0
@@ -67,3 +67,11 @@ def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> floa
     shortest = shortest_length_fs(window, RESOLUTION, biased=biased)
     # a little above the limit, where the lag window is as long as the run
     return 1.01 * RESOLUTION * shortest / length_fs
+
+
+def peak_list(spectrum: Spectrum) -> list[dict[str, float]]:
+    """Return the peaks (cm⁻¹, and in the unit of the spectrum), ready for JSON."""
+    return [
+        {"wavenumber_cm1": position, "intensity": height}
+        for position, height in peaks(spectrum)
+    ]

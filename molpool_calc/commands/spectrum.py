@@ -46,9 +46,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Compute, write, and return peaks and integral."""
     del console
     from molpool_calc.infrared import SPECTRUM_FILE  # noqa: PLC0415
-    from molpool_calc.run_spectrum import spectrum_of_run  # noqa: PLC0415
+    from molpool_calc.run_spectrum import peak_list, spectrum_of_run  # noqa: PLC0415
     from molpool_calc.spectra import (  # noqa: PLC0415 - light start
-        peaks,
         total_integral,
         write_spectrum,
     )
@@ -72,10 +71,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     return {
         "file": str(path),
         "unit": spectrum.unit,
-        "peaks": [
-            {"wavenumber_cm1": position, "intensity": height}
-            for position, height in peaks(spectrum)
-        ],
+        "peaks": peak_list(spectrum),
         "integrated_km_mol": total.value,
         "integrated_95_percent": [total.lower, total.upper],
         "metadata": dict(spectrum.metadata),

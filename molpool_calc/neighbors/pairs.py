@@ -14,6 +14,9 @@ from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Segments
 
+N_COMPLETE = 12
+"""Largest molecule whose pairs are not searched but all taken."""
+
 
 def complete_pairs(batch: AtomsBatch) -> NeighborList:
     """Return all ordered pairs i != j of each system, sorted; there is no cutoff.

@@ -10,6 +10,7 @@ from torch import Tensor
 from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.neighbors.pairs import (
+    N_COMPLETE,
     complete_pairs,
     dense_pairs,
     pairs_within,
@@ -83,7 +84,7 @@ class VerletList:
         skin: float,
         backend: Backend = "vesin",
         *,
-        n_complete: int = 12,
+        n_complete: int = N_COMPLETE,
     ) -> None:
         if not skin >= 0:
             raise ValueError(f"the skin is {skin!r}, but must be 0 or more Å")

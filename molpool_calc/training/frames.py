@@ -9,11 +9,9 @@ from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.neighbors import dense_pairs, neighbor_list
+from molpool_calc.neighbors.pairs import N_COMPLETE
 from molpool_calc.segments import segments_from_sizes
 from molpool_calc.training.dataset import Dataset
-
-MAX_DENSE = 12
-"""Largest molecule whose pairs are not searched but all taken."""
 
 LABELS = ("energy", "forces", "dipole", "polarizability")
 
@@ -48,7 +46,7 @@ class Frames:
         self.dataset, self.dtype, self.device = dataset, dtype, device
         uniform = len(np.unique(dataset.sizes)) == 1
         self._dense = (
-            uniform and dataset.sizes[0] <= MAX_DENSE and not dataset.pbc.any()
+            uniform and dataset.sizes[0] <= N_COMPLETE and not dataset.pbc.any()
         )
         self._pairs: list[NeighborList] = []
         if not self._dense:
