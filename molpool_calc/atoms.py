@@ -3,15 +3,27 @@
 from collections.abc import Sequence
 from math import isfinite
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from molpool_calc.elements import MAX_ATOMIC_NUMBER, symbol
 from molpool_calc.interfaces import AtomsBatch, Segments
 from molpool_calc.segments import segments_from_sizes
+
+
+class ChargeAndSpin(NamedTuple):
+    """Total charge in e and number of unpaired electrons."""
+
+    charge: float
+    num_unpaired: float
+
+
+CLOSED_SHELL = ChargeAndSpin(0.0, 0.0)
 
 
 def batch_from_atoms(
@@ -19,7 +31,7 @@ def batch_from_atoms(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    charges: Sequence[float] | None = None,
+    states: Sequence[ChargeAndSpin] | None = None,
 ) -> AtomsBatch:
     """Return one batch of all structures, in their order; nothing is shared.
 
@@ -30,11 +42,11 @@ def batch_from_atoms(
         atoms_list: At least one structure.
         dtype: Type of positions, cell and charge.
         device: Where the tensors live.
-        charges: Total charge of each structure in e; by default what
-            ``atoms.info["charge"]`` says, else 0.
+        states: Total charge (e) and unpaired electrons of each structure; by default
+            those of ``charge_and_spin_of``.
 
     Raises:
-        ValueError: no structures, or another number of charges than of structures.
+        ValueError: no structures, or another number of states than of structures.
 
     >>> from ase.build import molecule
     >>> cpu = torch.device("cpu")
@@ -42,11 +54,11 @@ def batch_from_atoms(
     >>> batch.atomic_numbers
     tensor([8, 1, 1])
     """
-    if charges is None:
-        charges = [total_charge_of(atoms, 0.0) for atoms in atoms_list]
-    if len(charges) != len(atoms_list) or not atoms_list:
+    if states is None:
+        states = [charge_and_spin_of(atoms) for atoms in atoms_list]
+    if len(states) != len(atoms_list) or not atoms_list:
         raise ValueError(
-            f"{len(charges)} charges were given for {len(atoms_list)} structures; "
+            f"{len(states)} charges were given for {len(atoms_list)} structures; "
             "give at least one structure and one charge for each"
         )
     if len(atoms_list) == 1:
@@ -59,12 +71,18 @@ def batch_from_atoms(
         numbers, positions = np.concatenate(all_numbers), np.concatenate(all_positions)
         cells, pbcs = np.stack(all_cells), np.stack(all_pbc)
         systems = segments_from_sizes([len(atoms) for atoms in atoms_list], device)
+
+    def column(place: int) -> Tensor:
+        values = [state[place] for state in states]
+        return torch.tensor(values, dtype=dtype, device=device)
+
     return AtomsBatch(
         atomic_numbers=torch.tensor(numbers, dtype=torch.int64, device=device),
         positions=torch.tensor(positions, dtype=dtype, device=device),
         cell=torch.tensor(cells, dtype=dtype, device=device),
         pbc=torch.tensor(pbcs, device=device),
-        total_charge=torch.tensor(charges, dtype=dtype, device=device),
+        total_charge=column(0),
+        num_unpaired=column(1),
         systems=systems,
     )
 
@@ -77,13 +95,14 @@ def atoms_from_batch(batch: AtomsBatch) -> list[Atoms]:
     positions = torch.split(batch.positions.detach().double().cpu(), sizes)
     cells = batch.cell.detach().double().cpu().numpy()
     pbc, charges = batch.pbc.cpu().numpy(), batch.total_charge.tolist()
+    unpaired = batch.num_unpaired.tolist()
     return [
         Atoms(
             numbers[k].numpy(),
             positions[k].numpy(),
             cell=cells[k],
             pbc=pbc[k],
-            info={"charge": charges[k]},
+            info={"charge": charges[k], "num_unpaired": unpaired[k]},
         )
         for k in range(len(sizes))
     ]
@@ -125,24 +144,34 @@ def check_positions(positions: Float[np.ndarray, "atoms 3"]) -> None:
         )
 
 
-def total_charge_of(atoms: Atoms, default: float) -> float:
-    """Return the total charge in e: ``atoms.info["charge"]``, or the default.
+def charge_and_spin_of(
+    atoms: Atoms, default: ChargeAndSpin = CLOSED_SHELL
+) -> ChargeAndSpin:
+    """Return what ``atoms.info`` says under ``charge`` and ``num_unpaired``.
 
     Raises:
-        ValueError: the entry is not one finite number.
+        ValueError: an entry is not one finite number.
     """
-    value = atoms.info.get("charge")
+    what = "number of unpaired electrons"
+    return ChargeAndSpin(
+        _number_of(atoms, "charge", "total charge", "number in e", default.charge),
+        _number_of(atoms, "num_unpaired", what, "number", default.num_unpaired),
+    )
+
+
+def _number_of(atoms: Atoms, key: str, what: str, kind: str, default: float) -> float:
+    value = atoms.info.get(key)
     if value is None:
         return default
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, Real) and not isinstance(value, bool):
-        charge = float(value)
-        if isfinite(charge):
-            return charge
+        number = float(value)
+        if isfinite(number):
+            return number
     raise ValueError(
-        f'atoms.info["charge"] is {value!r}, but the total charge must be one finite '
-        f"number in e; correct the entry, or delete it to use {default:g}"
+        f'atoms.info["{key}"] is {value!r}, but the {what} must be one finite '
+        f"{kind}; correct the entry, or delete it to use {default:g}"
     )
 
 

@@ -17,13 +17,14 @@ from ase.outputs import Properties, all_outputs
 from jaxtyping import Float
 
 from molpool_calc import response
-from molpool_calc.atoms import total_charge_of
+from molpool_calc.atoms import ChargeAndSpin, charge_and_spin_of
 from molpool_calc.engine import resolve_device, resolve_dtype
 from molpool_calc.evaluator import Evaluator
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, changes_since, restore, take_snapshot
-from molpool_calc.storage import load_potential, weights_sha256
+from molpool_calc.storage import audit_of, load_potential, weights_sha256
+from molpool_calc.suitability import Gate, why_no_stress
 
 IMAGE_DEPENDENT = frozenset({"dipole", "polarizability"})
 
@@ -56,6 +57,8 @@ class MolPoolCalculator(Calculator):
             always computed.
         charge: total charge in e where ``atoms.info`` states none.
         num_unpaired: unpaired electrons where ``atoms.info`` states none.
+        allow_unsuitable_pooling: give forces whatever the pooling and the structure;
+            see ``suitability.why_unsuitable`` for what is refused otherwise.
 
     Raises:
         ValueError: unknown potential, device, dtype, back end or option.
@@ -80,12 +83,15 @@ class MolPoolCalculator(Calculator):
         uncertainty: float | None = None,
         charge: float = 0.0,
         num_unpaired: float = 0,
+        allow_unsuitable_pooling: bool = False,
     ) -> None:
         if compile not in {"auto", "never"}:
             raise ValueError(f"compile={compile!r} is unknown; give auto or never")
         if isinstance(potential, str | os.PathLike | NeuralPotential):
             potential = [potential]
         members = [_load(source) for source in potential]
+        audits = map(_audit_of, potential)
+        self.gate = Gate(members, audits, is_open=allow_unsuitable_pooling)
         # before the engine casts them, so that they are those of potential.json
         hashes = [weights_sha256(member) for member in members]
         self._seen: Snapshot | None = None
@@ -106,15 +112,14 @@ class MolPoolCalculator(Calculator):
                 "forces; give several potentials that have forces, or leave it out"
             )
         self.uncertainty, self.results_std = uncertainty, dict[str, Any]()
-        self._charge, self._num_unpaired = float(charge), float(num_unpaired)
+        self._state = ChargeAndSpin(float(charge), float(num_unpaired))
         self.parameters.update(
             potential=[member.spec.name for member in members],
             sha256=hashes,
             device=str(self.evaluator.device),
             dtype=str(self.evaluator.dtype).removeprefix("torch."),
             skin=skin,
-            charge=self._charge,
-            num_unpaired=self._num_unpaired,
+            **self._state._asdict(),
         )
 
     @property
@@ -136,13 +141,9 @@ class MolPoolCalculator(Calculator):
             )
         return {}
 
-    def charge_and_spin(self, atoms: Atoms) -> tuple[float, float]:
+    def charge_and_spin(self, atoms: Atoms) -> ChargeAndSpin:
         """Return total charge (e) and number of unpaired electrons of a structure."""
-        unpaired = atoms.info.get("num_unpaired")
-        return (
-            total_charge_of(atoms, self._charge),
-            self._num_unpaired if unpaired is None else float(unpaired),
-        )
+        return charge_and_spin_of(atoms, self._state)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last results, charge and spin included."""
@@ -165,17 +166,27 @@ class MolPoolCalculator(Calculator):
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise ValueError("no structure was given; pass atoms")
-        charge, num_unpaired = self.charge_and_spin(atoms)
-        self.evaluator.check(atoms, charge, num_unpaired)
+        state = self.charge_and_spin(atoms)
+        self.evaluator.check(atoms, state)
         wanted = self._wanted(atoms, frozenset(properties))
+        if "forces" in wanted or "stress" in wanted:
+            self.gate.require(atoms, *state)
         if system_changes:  # nothing old may survive a failure below
             self.results, self.results_std, self._seen = {}, {}, None
-        found, spread = self.evaluator.evaluate(atoms, charge, wanted)
+        found, spread = self.evaluator.evaluate(atoms, state, wanted)
         self._limit(spread)
         if system_changes:
-            self._seen = take_snapshot(atoms, charge, num_unpaired)
+            self._seen = take_snapshot(atoms, *state)
         self.results.update(found)
         self.results_std.update(spread)
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """Return a result, computed if need be; a missing stress says why."""
+        if name == "stress" and not self.evaluator.has_stress:
+            raise PropertyNotImplementedError(why_no_stress(self.evaluator.potential))
+        return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def _wanted(self, atoms: Atoms, properties: frozenset[str]) -> frozenset[str]:
         """Return what to compute: every head is cheap, every derivative is not."""
@@ -198,7 +209,7 @@ class MolPoolCalculator(Calculator):
     def calculate_many(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Return energy, forces, dipole, … of many structures, computed in batches."""
         for atoms in structures:
-            self.evaluator.check(atoms, *self.charge_and_spin(atoms))
+            self.evaluator.check(atoms, self.charge_and_spin(atoms))
         asked = {"forces"} & set(self.implemented_properties)
         groups: dict[frozenset[str], list[int]] = {}
         for place, atoms in enumerate(structures):
@@ -206,8 +217,8 @@ class MolPoolCalculator(Calculator):
         results: list[dict[str, Any]] = [{} for _ in structures]
         for wanted, places in groups.items():
             chosen = [structures[place] for place in places]
-            charges = [self.charge_and_spin(atoms)[0] for atoms in chosen]
-            found = self.evaluator.evaluate_many(chosen, charges, wanted)
+            states = [self.charge_and_spin(atoms) for atoms in chosen]
+            found = self.evaluator.evaluate_many(chosen, states, wanted)
             for place, (mean, spread) in zip(places, found, strict=True):
                 self._limit(spread)
                 results[place] = mean
@@ -227,28 +238,28 @@ class MolPoolCalculator(Calculator):
 
     def get_hessian(self, atoms: Atoms) -> Float[np.ndarray, "dof dof"]:
         """Return ∂²E/∂r∂r in eV/Å², computed in float64, in the order x0 y0 z0 x1."""
-        self.evaluator.check(atoms, *self.charge_and_spin(atoms))
-        return response.hessian(self.evaluator, atoms, self.charge_and_spin(atoms)[0])
+        self.evaluator.check(atoms, self.charge_and_spin(atoms))
+        return response.hessian(self.evaluator, atoms, self.charge_and_spin(atoms))
 
     def get_dipole_derivatives(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3 3"]:
         """Return ∂μ_b/∂r_ia in e, axes (i, a, b), computed in float64."""
-        charge = self._check_molecule(atoms, "dipole")
-        return response.dipole_derivatives(self.evaluator, atoms, charge)
+        state = self._check_molecule(atoms, "dipole")
+        return response.dipole_derivatives(self.evaluator, atoms, state)
 
     def get_polarizability_derivatives(
         self, atoms: Atoms
     ) -> Float[np.ndarray, "atoms 3 3 3"]:
         """Return ∂α_bc/∂r_ia in e²Å/eV, axes (i, a, b, c), computed in float64."""
-        charge = self._check_molecule(atoms, "polarizability")
-        return response.polarizability_derivatives(self.evaluator, atoms, charge)
+        state = self._check_molecule(atoms, "polarizability")
+        return response.polarizability_derivatives(self.evaluator, atoms, state)
 
-    def _check_molecule(self, atoms: Atoms, name: str) -> float:
-        """Check a structure whose ``name`` is to be differentiated; its charge."""
-        charge, num_unpaired = self.charge_and_spin(atoms)
-        self.evaluator.check(atoms, charge, num_unpaired)
+    def _check_molecule(self, atoms: Atoms, name: str) -> ChargeAndSpin:
+        """Check a structure whose ``name`` is to be differentiated; its state."""
+        state = self.charge_and_spin(atoms)
+        self.evaluator.check(atoms, state)
         if atoms.pbc.any():
             _refuse_images(frozenset({name}))
-        return charge
+        return state
 
     def polarizability_calculator(self) -> response.Polarizability:
         """Return the polarizability in the form ASE's ``PlaczekStatic`` calls it."""
@@ -273,6 +284,10 @@ def _refuse_images(properties: frozenset[str]) -> None:
             f"the {name} of a periodic system depends on which images of the atoms "
             "are taken; make the molecule whole and set pbc to False"
         )
+
+
+def _audit_of(source: Source) -> Mapping[str, Any] | None:
+    return None if isinstance(source, NeuralPotential) else audit_of(source)
 
 
 def _load(source: Source) -> NeuralPotential:

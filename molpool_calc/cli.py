@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from molpool_calc._version import __version__
 from molpool_calc.commands import (
+    audit,
     evaluate,
     import_weights,
     info,
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     md,
     spectrum,
     ir,
+    audit,
     train,
     import_weights,
 )

@@ -123,9 +123,10 @@ def detach(prediction: Prediction) -> Prediction:
         value = getattr(prediction, name)
         if isinstance(value, Tensor):
             fields[name] = value.detach()
-    if prediction.others is not None:
-        others = prediction.others.items()
-        fields["others"] = {name: value.detach() for name, value in others}
+    for name in ("others", "weights"):
+        table = getattr(prediction, name)
+        if table is not None:
+            fields[name] = {key: value.detach() for key, value in table.items()}
     return replace(prediction, **fields)
 
 
@@ -253,6 +254,7 @@ def repeat_system(
         cell=batch.cell.repeat(n_copies, 1, 1),
         pbc=batch.pbc.repeat(n_copies, 1),
         total_charge=batch.total_charge.repeat(n_copies),
+        num_unpaired=batch.num_unpaired.repeat(n_copies),
         systems=Segments(
             index=systems.index.repeat(n_copies)
             + copy.repeat_interleave(n_atoms) * systems.n_segments,

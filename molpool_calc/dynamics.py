@@ -38,6 +38,7 @@ class DynamicsJob:
         relaxation_fs: of velocity rescaling, fs.
         equilibration_ps: of Langevin dynamics before the run.
         dtype: of the network.
+        allow_unsuitable_pooling: run whatever the pooling and the structure.
     """
 
     ensemble: str
@@ -52,6 +53,7 @@ class DynamicsJob:
     relaxation_fs: float = 100.0
     equilibration_ps: float = 0.0
     dtype: str = "float32"
+    allow_unsuitable_pooling: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -118,9 +120,12 @@ def run_replicas(
     Raises:
         ValueError: as ``md.simulate``.
     """
-    charge, _ = calculator.charge_and_spin(atoms)
-    engine = calculator.evaluator.engines[0]
-    replicas = make_replicas(engine, atoms, charge=charge, n_replicas=job.n_replicas)
+    replicas = make_replicas(
+        calculator.evaluator.engines[0],
+        atoms,
+        state=calculator.charge_and_spin(atoms),
+        n_replicas=job.n_replicas,
+    )
     integrator = job.integrator
     steps = round(1e3 * job.equilibration_ps / job.timestep_fs)
     system = replicas.system(integrator.free)
@@ -167,11 +172,17 @@ def run_dynamics(
         progress: shows how far the steps are.
 
     Raises:
-        ValueError: a folder in use, another run to resume, or a structure the
-            potential does not cover.
+        ValueError: a folder in use, another run to resume, a structure the potential
+            does not cover, or a pooling that is unsuitable for it.
     """
-    calculator = MolPoolCalculator(potential, device=device, dtype=job.dtype)
-    calculator.evaluator.check(atoms, *calculator.charge_and_spin(atoms))
+    calculator = MolPoolCalculator(
+        potential,
+        device=device,
+        dtype=job.dtype,
+        allow_unsuitable_pooling=job.allow_unsuitable_pooling,
+    )
+    calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
+    calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     check_output(folder, resume=resume, force=force)
     recording = Recording(
         folder=folder,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, get_args
 
 import numpy as np
@@ -10,7 +10,12 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
-from molpool_calc.atoms import batch_from_atoms, check_positions, check_species
+from molpool_calc.atoms import (
+    ChargeAndSpin,
+    batch_from_atoms,
+    check_positions,
+    check_species,
+)
 from molpool_calc.engine import EagerEngine
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.neighbors import VerletLists, neighbor_list
@@ -19,6 +24,7 @@ from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
 
 MAX_ATOMS_PER_BATCH = 2048
+ATOMIC = ("forces", "energies", "charges", "hirshfeld_ratios")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
@@ -84,14 +90,14 @@ class Evaluator:
         names |= {"stress"} if self.has_stress else set()
         return sorted(names)
 
-    def check(self, atoms: Atoms, charge: float, num_unpaired: float) -> None:
+    def check(self, atoms: Atoms, state: ChargeAndSpin) -> None:
         """Check that the potential may be asked about a structure.
 
         Raises:
             ValueError: no atoms, a position that is not finite, an unknown element, a
                 charge or spin the potential was not trained on.
         """
-        spec = self.potential.spec
+        spec, (charge, num_unpaired) = self.potential.spec, state
         check_positions(atoms.positions)
         check_species(atoms.numbers, self.potential.species, spec.name)
         if charge not in spec.total_charges:
@@ -101,26 +107,33 @@ class Evaluator:
                 f'on charges {allowed}; correct atoms.info["charge"] or take another '
                 "potential"
             )
-        if num_unpaired != 0:
+        if num_unpaired not in spec.num_unpaired:
+            allowed = ", ".join(map(str, spec.num_unpaired))
+            known = "closed shells" if allowed == "0" else f"{allowed} of them"
             raise ValueError(
                 f"the system has {num_unpaired:g} unpaired electrons, but {spec.name} "
-                "was trained on closed shells; take another potential"
+                f"was trained on {known}; take another potential"
+            )
+        if self.cutoff == inf and atoms.pbc.any():
+            raise ValueError(
+                f"the system is periodic, but {spec.name} lets all pairs interact "
+                "whatever their distance; import it again with --long-range-cutoff"
             )
 
     def evaluate(
         self,
         atoms: Atoms,
-        charge: float,
+        state: ChargeAndSpin,
         properties: frozenset[str],
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the results of one structure and their spread over the committee.
 
         Args:
             atoms: already checked.
-            charge: total charge, e.
+            state: total charge and unpaired electrons.
             properties: what to compute besides the energy.
         """
-        batch = self._batch_of(atoms, charge)
+        batch = self._batch_of(atoms, state)
         pairs = self.lists.update(batch)
         members = [
             as_results(
@@ -130,13 +143,13 @@ class Evaluator:
         ]
         return _committee(members)
 
-    def _batch_of(self, atoms: Atoms, charge: float) -> AtomsBatch:
+    def _batch_of(self, atoms: Atoms, state: ChargeAndSpin) -> AtomsBatch:
         """Return the structure as a batch, from the last one if only atoms moved."""
-        if self._batch is None or not same_system(self._seen, atoms, charge):
+        if self._batch is None or not same_system(self._seen, atoms, *state):
             self._batch = batch_from_atoms(
-                [atoms], dtype=self.dtype, device=self.device, charges=[charge]
+                [atoms], dtype=self.dtype, device=self.device, states=[state]
             )
-            self._seen = take_snapshot(atoms, charge, 0.0)
+            self._seen = take_snapshot(atoms, *state)
             return self._batch
         positions = torch.tensor(atoms.positions, dtype=self.dtype, device=self.device)
         return replace(self._batch, positions=positions)
@@ -144,7 +157,7 @@ class Evaluator:
     def evaluate_many(
         self,
         structures: Sequence[Atoms],
-        charges: Sequence[float],
+        states: Sequence[ChargeAndSpin],
         properties: frozenset[str],
     ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Return ``evaluate`` of many structures, several in one forward pass."""
@@ -154,7 +167,7 @@ class Evaluator:
                 structures[first:last],
                 dtype=self.dtype,
                 device=self.device,
-                charges=charges[first:last],
+                states=states[first:last],
             )
             pairs = neighbor_list(batch, self.cutoff, backend=self.backend)
             results += self._split(batch, pairs, properties)
@@ -196,7 +209,7 @@ def as_results(
         CalculationFailed: a result is NaN or infinite.
     """
     results: dict[str, Any] = {}
-    for name in ("forces", "energies", "charges"):
+    for name in ATOMIC:
         value = getattr(prediction, name)
         if value is not None:
             results[name] = value[atoms].cpu().double().numpy()
@@ -212,6 +225,8 @@ def as_results(
         results["free_energy"] = results["energy"]
     for name, value in (prediction.others or {}).items():
         results[name] = float(value[system])
+    for name, value in (prediction.weights or {}).items():
+        results[f"{name}_weights"] = value[atoms].cpu().double().numpy()
     for name, value in results.items():
         # NumPy takes ten times as long for one number
         whole = (

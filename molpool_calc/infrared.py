@@ -60,6 +60,7 @@ class InfraredJob:
         resolution: full width at half maximum of a sharp line, cm⁻¹; by default 8,
             or what a shorter run can give.
         dtype: of the network during dynamics.
+        allow_unsuitable_pooling: run whatever the pooling and the structure.
     """
 
     temperature: float = 300.0
@@ -71,6 +72,7 @@ class InfraredJob:
     friction_per_fs: float = 0.02
     resolution: float | None = None
     dtype: str = "float32"
+    allow_unsuitable_pooling: bool = False
 
     @property
     def dynamics(self) -> DynamicsJob:
@@ -87,6 +89,7 @@ class InfraredJob:
             friction_per_fs=self.friction_per_fs,
             equilibration_ps=self.equilibration_ps,
             dtype=self.dtype,
+            allow_unsuitable_pooling=self.allow_unsuitable_pooling,
         )
 
 
@@ -154,11 +157,17 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
 
     Raises:
         ValueError: a periodic structure, a potential without dipole, a folder in use,
-            or a structure the potential does not cover.
+            a structure the potential does not cover, or a pooling unsuitable for it.
     """
     started = time.perf_counter()
-    calculator = MolPoolCalculator(potential, device=device, dtype=job.dtype)
+    calculator = MolPoolCalculator(
+        potential,
+        device=device,
+        dtype=job.dtype,
+        allow_unsuitable_pooling=job.allow_unsuitable_pooling,
+    )
     _require_dipole(calculator, atoms)
+    calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     _require_length(job)
     check_output(folder, resume=resume, force=force)
     relaxed = relax(atoms, potential, device=device).atoms
@@ -240,4 +249,4 @@ def _require_dipole(calculator: MolPoolCalculator, atoms: Atoms) -> None:
             "the structure is periodic, but this is the spectrum of a molecule in the "
             "gas phase; set pbc to False"
         )
-    calculator.evaluator.check(atoms, *calculator.charge_and_spin(atoms))
+    calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))

@@ -39,6 +39,20 @@ class AtomsBatch:
     cell: Float[Tensor, "systems 3 3"]
     pbc: Bool[Tensor, "systems 3"]
     total_charge: Float[Tensor, " systems"]
+    num_unpaired: Float[Tensor, " systems"]
+    systems: Segments
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Composition:
+    """What a network knows of the atoms besides the geometry.
+
+    ``total_charge`` in e; ``num_unpaired`` counts unpaired electrons.
+    """
+
+    atomic_numbers: Int[Tensor, " atoms"]
+    total_charge: Float[Tensor, " systems"]
+    num_unpaired: Float[Tensor, " systems"]
     systems: Segments
 
 
@@ -86,8 +100,10 @@ class AtomFeatures:
 class Prediction:
     """Properties under ASE's names; ``None`` where not asked for or not defined.
 
-    Energies are float64 whatever the dtype of the network. Further trained molecular
-    properties (``homo``, ``gap``, …) stand in ``others`` under their names.
+    Energies are float64 whatever the dtype of the network. ``hirshfeld_ratios`` are
+    volumes of the atoms over those of free ones. Further trained molecular properties
+    (``homo``, ``gap``, …) stand in ``others`` under their names, and the weights a
+    pooling gave each atom in ``weights`` under the name of the head.
     """
 
     energy: Float[Tensor, " systems"] | None = None
@@ -96,7 +112,9 @@ class Prediction:
     stress: Float[Tensor, "systems 3 3"] | None = None
     dipole: Float[Tensor, "systems 3"] | None = None
     charges: Float[Tensor, " atoms"] | None = None
+    hirshfeld_ratios: Float[Tensor, " atoms"] | None = None
     polarizability: Float[Tensor, "systems 3 3"] | None = None
+    weights: Mapping[str, Float[Tensor, " atoms"]] | None = None
     others: Mapping[str, Float[Tensor, " systems"]] | None = None
 
 
@@ -109,9 +127,7 @@ class Network(Protocol):
     has_vectors: bool
     max_atomic_number: int
 
-    def __call__(
-        self, atomic_numbers: Int[Tensor, " atoms"], edges: Edges
-    ) -> AtomFeatures:
+    def __call__(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return the features of every atom."""
         ...
 
@@ -120,17 +136,50 @@ class Network(Protocol):
 class Pooling(Protocol):
     """Features of atoms in, features of systems out; sees nothing else.
 
+    Constructed with the widths ``n_in`` of the features and ``n_out`` of the pooled
+    rows, then its own options.
+
     ``extensive``: pooled values of two systems far apart add up.
     ``smooth``: the pooled value has continuous first derivatives.
+    ``learned``: it has weights of its own, and so maps features of any width.
     """
 
     extensive: bool
     smooth: bool
+    learned: bool
 
     def __call__(
         self, features: Float[Tensor, "atoms f_in"], segments: Segments
     ) -> Float[Tensor, "systems f_out"]:
         """Return one row per system."""
+        ...
+
+
+@runtime_checkable
+class WeightedPooling(Pooling, Protocol):
+    """A pooling that can say how much each atom counts."""
+
+    def weights(
+        self, features: Float[Tensor, "atoms f_in"], segments: Segments
+    ) -> Float[Tensor, " atoms"]:
+        """Return weights that sum to 1 over the atoms of each system."""
+        ...
+
+
+@runtime_checkable
+class PairTerm(Protocol):
+    """Energy of pairs beside the network: repulsion, electrostatics, dispersion.
+
+    ``needs``: the per-atom fields of a ``Prediction`` that it reads.
+    """
+
+    cutoff: float
+    needs: frozenset[str]
+
+    def __call__(
+        self, batch: AtomsBatch, edges: Edges, prediction: Prediction
+    ) -> Float[Tensor, " atoms"]:
+        """Return energies of the atoms in eV, float64; each pair counts half twice."""
         ...
 
 

@@ -1,21 +1,25 @@
 """A potential is a network and its heads; its specification is plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
+from molpool_calc.edges import edges_from_positions, within
 from molpool_calc.elements import symbol
 from molpool_calc.heads import HEADS
-from molpool_calc.interfaces import AtomsBatch, Edges, NeighborList, Prediction
+from molpool_calc.interfaces import (
+    AtomFeatures,
+    AtomsBatch,
+    Composition,
+    Edges,
+    NeighborList,
+    Prediction,
+)
 from molpool_calc.networks import NETWORKS
-
-OUT_OF_REACH = 1e3
-"""Å, along each axis: farther than any cutoff."""
-
+from molpool_calc.pair_terms import TERMS
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialSpec:
@@ -25,11 +29,14 @@ class PotentialSpec:
         name: what users call it, e.g. ``"painn-ethanol"``.
         elements: atomic numbers it was trained on.
         network: ``kind`` and the constructor arguments of the network.
-        heads: constructor arguments of each head by the head's name.
+        heads: constructor arguments of each head by the head's name; ``kind`` says
+            which head it is where the name does not.
+        terms: constructor arguments of each energy of pairs by the term's name.
         level_of_theory: of the reference data.
         description: one sentence.
         license: of the weights.
         total_charges: charges of the systems it was trained on, e.
+        num_unpaired: numbers of unpaired electrons of these systems.
         training_data: file name, SHA-256 and size of the parts.
         errors: measured errors on the test part, ``{property: {mae, rmse, unit}}``.
         source: where imported weights come from; empty for our own.
@@ -43,6 +50,8 @@ class PotentialSpec:
     description: str = ""
     license: str = "not stated"
     total_charges: tuple[int, ...] = (0,)
+    num_unpaired: tuple[int, ...] = (0,)
+    terms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     training_data: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
@@ -55,40 +64,17 @@ class PotentialSpec:
     @property
     def pooling(self) -> str:
         """Pooling of the energy, or of the first head that has one."""
-        named = [str(head.get("pooling", "")) for head in self.heads.values()]
+        named = [pooling_name(head) for head in self.heads.values()]
         return next((name for name in named if name), "sum")
 
 
-def edges_from_positions(batch: AtomsBatch, neighbors: NeighborList) -> Edges:
-    """Return pair vectors from center to neighbor and their lengths, differentiable."""
-    positions, center, neighbor = batch.positions, neighbors.center, neighbors.neighbor
-    n = neighbors.n_dense
-    if n is None:
-        ends = positions.index_select(0, neighbor)
-        vectors = ends - positions.index_select(0, center)
-    else:
-        grouped = positions.view(-1, n, 3)
-        vectors = grouped[:, None, :, :] - grouped[:, :, None, :]
-        # an atom is put out of its own reach, where no distance is zero
-        vectors = (vectors + _away_from_itself(n, positions)).view(-1, 3)
-    if neighbors.shift is not None:
-        cells = batch.cell[batch.systems.index[center]]
-        shift = neighbors.shift.to(vectors.dtype)
-        vectors = vectors + torch.einsum("pi,pij->pj", shift, cells)
-    distances = torch.linalg.vector_norm(vectors, dim=1)
-    return Edges(
-        center=center,
-        neighbor=neighbor,
-        vectors=vectors,
-        distances=distances,
-        n_atoms=positions.shape[0],
-        n_dense=n,
-    )
-
-
-def _away_from_itself(n: int, like: Tensor) -> Float[Tensor, "atoms atoms 1"]:
-    eye = torch.eye(n, dtype=like.dtype, device=like.device)
-    return (eye * OUT_OF_REACH)[:, :, None]
+def pooling_name(head: Mapping[str, Any]) -> str:
+    """Return what pools a head's atoms, e.g. ``sum + attention``; empty if unstated."""
+    stated = head.get("pooling", "")
+    name = str(stated["kind"] if isinstance(stated, Mapping) else stated)
+    if head.get("correction"):
+        name = f"{name or 'sum'} + {pooling_name(head['correction'])}"
+    return name
 
 
 class NeuralPotential(nn.Module):
@@ -125,24 +111,47 @@ class NeuralPotential(nn.Module):
         heads = {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
         self.heads = nn.ModuleDict(heads)
         self._head_properties = {name: head.properties for name, head in heads.items()}
+        self.terms = nn.ModuleDict(
+            {name: _make_term(name, spec.terms[name]) for name in spec.terms}
+        )
+        self._needed = frozenset[str]().union(*(t.needs for t in self._terms()))
+        self._check_terms()
         energy = heads.get("energy")
-        self.extensive = energy is None or bool(energy.pooling.extensive)
+        self.extensive = energy is None or bool(energy.extensive)
+        self.smooth = energy is None or bool(energy.smooth)
         self.species = frozenset(spec.elements)
-        self.cutoff = float(self.network.cutoff)
+        reaches = [float(term.cutoff) for term in self._terms()]
+        self.cutoff = max([float(self.network.cutoff), *reaches])
+
+    def _terms(self) -> list[Any]:
+        return list(self.terms.values())
+
+    def _check_terms(self) -> None:
+        if self.terms and "energy" not in self._head_properties:
+            raise ValueError(
+                f"the terms {', '.join(self.terms)} add to the energy, but there is no "
+                "head energy; add one or leave them out"
+            )
+        for missing in sorted(self._needed - self.properties):
+            raise ValueError(
+                f"the terms {', '.join(self.terms)} need {missing}, which no head "
+                "gives; add the head or leave the term out"
+            )
 
     def _make_head(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        if name not in HEADS:
-            raise ValueError(f"head {name!r} is unknown; choose of {', '.join(HEADS)}")
         complete = {"n_features": self.network.n_features, **arguments}
-        if "reference_energies" in complete:
-            table = complete["reference_energies"]
-            if not all(str(z).isdecimal() for z in table):  # text in JSON
-                raise ValueError(
-                    f"head {name}: reference_energies has the keys {list(table)}, but "
-                    "must have atomic numbers"
-                )
-            complete["reference_energies"] = {int(z): e for z, e in table.items()}
-        head = _construct(HEADS[name], complete, f"head {name}")
+        kind = complete.pop("kind", name)
+        if kind not in HEADS or (kind != name and (kind != "scalar" or name in HEADS)):
+            raise ValueError(
+                f"head {name!r} is unknown; choose of {', '.join(HEADS)}, or give any "
+                'other name the kind "scalar"'
+            )
+        if kind == "scalar":
+            complete["name"] = name
+        for table in ("reference_energies", "reference_values"):
+            if table in complete:
+                complete[table] = _by_atomic_number(complete[table], name, table)
+        head = _construct(HEADS[kind], complete, f"head {name}")
         if head.needs_vectors and not self.network.has_vectors:
             raise ValueError(
                 f"head {name} needs vector features, which {self.spec.network['kind']} "
@@ -173,12 +182,78 @@ class NeuralPotential(nn.Module):
     ) -> Prediction:
         """Return the wanted of the heads' properties (see ``interfaces.Potential``)."""
         edges = edges_from_positions(batch, neighbors)
-        features = self.network(batch.atomic_numbers, edges)
+        reach = self.network.cutoff
+        near = edges if reach == self.cutoff else within(edges, reach)
+        features = self.network(composition_of(batch), near)
+        if "energy" in properties:
+            properties = properties | self._needed
         prediction = Prediction()
         for name, head in self.heads.items():
             if self._head_properties[name] & properties:
                 prediction = head(features, batch, prediction)
+                prediction = _with_weights(
+                    prediction, name, head, features, batch, properties
+                )
+        if self.terms and prediction.energy is not None:
+            prediction = self._with_terms(prediction, batch, edges)
         return prediction
+
+    def _with_terms(
+        self, prediction: Prediction, batch: AtomsBatch, edges: Edges
+    ) -> Prediction:
+        """Add the energies of the pair terms."""
+        added = torch.stack(
+            [term(batch, edges, prediction) for term in self._terms()]
+        ).sum(0)
+        systems, energies = batch.systems, prediction.energies
+        assert prediction.energy is not None  # the caller checks
+        return replace(
+            prediction,
+            energy=prediction.energy.index_add(0, systems.index, added),
+            energies=None if energies is None else energies + added,
+        )
+
+
+def composition_of(batch: AtomsBatch) -> Composition:
+    """Return what a network may know of a batch besides the geometry."""
+    return Composition(
+        atomic_numbers=batch.atomic_numbers,
+        total_charge=batch.total_charge,
+        num_unpaired=batch.num_unpaired,
+        systems=batch.systems,
+    )
+
+
+def _with_weights(  # noqa: PLR0913 - one step of the forward pass
+    prediction: Prediction,
+    name: str,
+    head: nn.Module,
+    features: AtomFeatures,
+    batch: AtomsBatch,
+    properties: frozenset[str],
+) -> Prediction:
+    if f"{name}_weights" not in properties:
+        return prediction
+    weights = dict(prediction.weights or {})
+    weights[name] = head.atom_weights(features, batch)
+    return replace(prediction, weights=weights)
+
+
+def _by_atomic_number(
+    table: Mapping[Any, float], head: str, argument: str
+) -> dict[int, float]:
+    if not all(str(z).isdecimal() for z in table):  # text in JSON
+        raise ValueError(
+            f"head {head}: {argument} has the keys {list(table)}, but must have atomic "
+            "numbers"
+        )
+    return {int(z): value for z, value in table.items()}
+
+
+def _make_term(name: str, arguments: Mapping[str, Any]) -> Any:
+    if name not in TERMS:
+        raise ValueError(f"term {name!r} is unknown; choose of {', '.join(TERMS)}")
+    return _construct(TERMS[name], arguments, f"term {name}")
 
 
 def _construct(kind: type[Any], arguments: Mapping[str, Any], what: str) -> Any:

@@ -10,7 +10,7 @@ from ase import Atoms
 from jaxtyping import Float64
 from torch import Tensor
 
-from molpool_calc.atoms import batch_from_atoms
+from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
 from molpool_calc.md.integrators import Langevin
@@ -52,7 +52,7 @@ class Replicas:
 
 
 def make_replicas(
-    engine: Engine, atoms: Atoms, *, charge: float, n_replicas: int
+    engine: Engine, atoms: Atoms, *, state: ChargeAndSpin, n_replicas: int
 ) -> Replicas:
     """Return ``n_replicas`` copies of a structure, with dipoles where there are any.
 
@@ -65,7 +65,7 @@ def make_replicas(
         [atoms] * n_replicas,
         dtype=engine.dtype,
         device=engine.device,
-        charges=[charge] * n_replicas,
+        states=[state] * n_replicas,
     )
     dipole = "dipole" in engine.potential.properties and not atoms.pbc.any()
 

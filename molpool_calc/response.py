@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molpool_calc import derivatives
-from molpool_calc.atoms import batch_from_atoms
+from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
 from molpool_calc.evaluator import Evaluator
 from molpool_calc.neighbors import neighbor_list
 
@@ -25,33 +25,36 @@ if TYPE_CHECKING:
 
 
 def hessian(
-    evaluator: Evaluator, atoms: Atoms, charge: float
+    evaluator: Evaluator, atoms: Atoms, state: ChargeAndSpin
 ) -> Float[np.ndarray, "dof dof"]:
     """Return ∂²E/∂r∂r in eV/Å²."""
     size = 3 * len(atoms)
-    rows = _mean(evaluator, atoms, charge, derivatives.hessian)
+    rows = _mean(evaluator, atoms, state, derivatives.hessian)
     return rows.reshape(size, size)
 
 
 def dipole_derivatives(
-    evaluator: Evaluator, atoms: Atoms, charge: float
+    evaluator: Evaluator, atoms: Atoms, state: ChargeAndSpin
 ) -> Float[np.ndarray, "atoms 3 3"]:
     """Return ∂μ_b/∂r_ia in e, axes (i, a, b)."""
-    return _mean(evaluator, atoms, charge, derivatives.dipole_derivatives)
+    return _mean(evaluator, atoms, state, derivatives.dipole_derivatives)
 
 
 def polarizability_derivatives(
-    evaluator: Evaluator, atoms: Atoms, charge: float
+    evaluator: Evaluator, atoms: Atoms, state: ChargeAndSpin
 ) -> Float[np.ndarray, "atoms 3 3 3"]:
     """Return ∂α_bc/∂r_ia in e²Å/eV, axes (i, a, b, c)."""
-    return _mean(evaluator, atoms, charge, derivatives.polarizability_derivatives)
+    return _mean(evaluator, atoms, state, derivatives.polarizability_derivatives)
 
 
 def _mean(
-    evaluator: Evaluator, atoms: Atoms, charge: float, function: Callable[..., Tensor]
+    evaluator: Evaluator,
+    atoms: Atoms,
+    state: ChargeAndSpin,
+    function: Callable[..., Tensor],
 ) -> np.ndarray:
     batch = batch_from_atoms(
-        [atoms], dtype=torch.float64, device=evaluator.device, charges=[charge]
+        [atoms], dtype=torch.float64, device=evaluator.device, states=[state]
     )
     pairs = neighbor_list(batch, evaluator.cutoff, backend=evaluator.backend)
     values = [

@@ -68,11 +68,13 @@ def changes_since(
     return changes
 
 
-def same_system(seen: Snapshot | None, atoms: Atoms, charge: float) -> bool:
+def same_system(
+    seen: Snapshot | None, atoms: Atoms, charge: float, num_unpaired: float
+) -> bool:
     """Return whether all that a batch holds but positions is as it was."""
     return (
         seen is not None
-        and seen.charge == charge
+        and (seen.charge, seen.num_unpaired) == (charge, num_unpaired)
         and len(seen.numbers) == len(atoms)
         and bool((seen.numbers == atoms.numbers).all())
         and bool((seen.pbc == atoms.pbc).all())

@@ -43,7 +43,10 @@ def relax(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
     copy = atoms.copy()  # type: ignore[no-untyped-call]
-    copy.calc = MolPoolCalculator(potential, device=device, dtype="float64")
+    # nothing is propagated: whether the pooling may drive dynamics does not matter
+    copy.calc = MolPoolCalculator(
+        potential, device=device, dtype="float64", allow_unsuitable_pooling=True
+    )
     optimizer = BFGS(copy, logfile=None)
     converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
     forces = copy.get_forces()

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,18 @@ from molpool_calc.potential import NeuralPotential, PotentialSpec, count_paramet
 FORMAT_VERSION = 1
 SPEC_FILE = "potential.json"
 WEIGHTS_FILE = "weights.safetensors"
+AUDIT_FILE = "audit.json"
 KINDS: dict[str, type | tuple[type, ...]] = {
     "format_version": int,
     "units": dict,
-    "cutoff": (int, float),
+    "cutoff": (int, float, type(None)),
     "n_parameters": int,
     "elements": list,
     "network": dict,
     "heads": dict,
     "total_charges": list,
+    "num_unpaired": list,
+    "terms": dict,
     "training_data": dict,
     "errors": dict,
 }
@@ -110,7 +114,7 @@ def save_potential(potential: NeuralPotential, folder: str | os.PathLike[str]) -
     content = {
         "format_version": FORMAT_VERSION,
         "units": UNITS,
-        "cutoff": potential.cutoff,
+        "cutoff": finite_or_none(potential.cutoff),
         "n_parameters": count_parameters(potential),
         "sha256": hashlib.sha256(weights).hexdigest(),
         **_spec_to_json(potential.spec),
@@ -119,6 +123,11 @@ def save_potential(potential: NeuralPotential, folder: str | os.PathLike[str]) -
     text = json.dumps(content, indent=2).encode() + b"\n"
     _write(target / WEIGHTS_FILE, weights)
     _write(target / SPEC_FILE, text)
+
+
+def finite_or_none(cutoff: float) -> float | None:
+    """Return a cutoff as JSON holds it: ``None`` where all pairs interact."""
+    return cutoff if isfinite(cutoff) else None
 
 
 def weights_sha256(potential: NeuralPotential) -> str:
@@ -137,6 +146,30 @@ def _serialized(potential: NeuralPotential) -> bytes:
 def copy_folder(potential: str | os.PathLike[str], target: Path) -> None:
     """Copy the folder of a potential."""
     shutil.copytree(find_folder(potential), target)
+
+
+def save_audit(potential: str | os.PathLike[str], found: Mapping[str, Any]) -> None:
+    """Write what an audit found into the folder of the potential.
+
+    Raises:
+        ValueError: the audit is of other weights, or there is no such folder.
+    """
+    folder = find_folder(potential)
+    if found["sha256"] != read_json(folder)["sha256"]:
+        raise ValueError(f"the audit is not of the weights in {folder}; audit them")
+    text = json.dumps(found, indent=2, allow_nan=False).encode() + b"\n"
+    _write(folder / AUDIT_FILE, text)
+
+
+def audit_of(potential: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the audit stored with a potential; ``None`` if none is of its weights."""
+    folder = find_folder(potential)
+    try:
+        found = json.loads((folder / AUDIT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    stated = found.get("sha256") if isinstance(found, dict) else None
+    return found if stated == read_json(folder)["sha256"] else None
 
 
 def read_json(folder: Path) -> dict[str, Any]:
@@ -178,18 +211,21 @@ def _spec_from_json(content: Mapping[str, Any], folder: Path) -> PotentialSpec:
     known = {field.name for field in fields(PotentialSpec)}
     arguments = {key: content[key] for key in content.keys() & known}
     arguments["elements"] = tuple(number(str(symbol)) for symbol in content["elements"])
-    charges = content.get("total_charges", [0])
-    if not all(isinstance(charge, int) for charge in charges):
-        raise ValueError(
-            f"{folder / SPEC_FILE}: total_charges is {charges}, but must list integers"
-        )
-    arguments["total_charges"] = tuple(charges)
-    for name, head in content["heads"].items():
-        if not isinstance(head, dict):
+    for key in ("total_charges", "num_unpaired"):
+        values = content.get(key, [0])
+        if not all(isinstance(value, int) for value in values):
             raise ValueError(
-                f"{folder / SPEC_FILE}: head {name} is {head!r}, but must be a table "
-                "of its arguments"
+                f"{folder / SPEC_FILE}: {key} is {values}, but must list integers"
             )
+        arguments[key] = tuple(values)
+    parts = [("head", content["heads"]), ("term", content.get("terms", {}))]
+    for what, tables in parts:
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise ValueError(
+                    f"{folder / SPEC_FILE}: {what} {name} is {table!r}, but must be a "
+                    "table of its arguments"
+                )
     return PotentialSpec(**arguments)
 
 
@@ -198,7 +234,7 @@ def _check_stated(
 ) -> None:
     """Check the numbers that repeat what the network already says."""
     true = {
-        "cutoff": potential.cutoff,
+        "cutoff": finite_or_none(potential.cutoff),
         "n_parameters": count_parameters(potential),
     }
     for key, value in true.items():

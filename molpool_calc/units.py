@@ -55,3 +55,12 @@ POLARIZABILITY_UNITS = {
     "Angstrom^3": 1.0 / COULOMB,
     "a.u.": BOHR**2 / HARTREE,
 }
+SCALAR_UNITS = {
+    **{unit: (factor, "eV") for unit, factor in ENERGY_UNITS.items()},
+    "e*Angstrom": (1.0, "e*Angstrom"),
+    "Debye": (DEBYE, "e*Angstrom"),
+    "e^2*Angstrom^2/eV": (1.0, "e^2*Angstrom^2/eV"),
+    "Angstrom^3": (1.0 / COULOMB, "e^2*Angstrom^2/eV"),
+    "1": (1.0, "1"),
+}
+"""Units of any molecular number, with their value and the name of ours."""

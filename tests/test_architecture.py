@@ -18,17 +18,17 @@ MODULES = {
 }
 
 LAYERS = [
-    "_version interfaces units elements segments pair_sums snapshot",
-    "atoms neighbors networks poolings molecules",
+    "_version interfaces units elements segments pair_sums edges snapshot",
+    "atoms neighbors networks poolings pair_terms molecules",
     "heads",
     "potential",
     "derivatives storage",
-    "engine importers provenance",
+    "engine importers provenance suitability",
     "evaluator md spectra training",
     "response",
     "calculator",
     "statics replicas run_spectrum",
-    "dynamics",
+    "dynamics audit",
     "infrared",
     "ase_plugin commands",
     "cli",
@@ -39,12 +39,12 @@ LAYERS = [
 ``segments`` and ``pair_sums`` build on ``interfaces`` within the lowest layer.
 """
 
-GROUND = {"segments": {"interfaces"}, "pair_sums": {"interfaces", "segments"}}
+GROUND = {"segments": {"interfaces"}, "pair_sums": {"interfaces", "segments"}, "edges": {"interfaces"}}
 
 BORDERS = {
     "ase": (
-        "ase_plugin atoms calculator cli commands dynamics elements evaluator "
-        "infrared molecules neighbors.backends replicas response snapshot statics "
+        "ase_plugin atoms audit calculator cli commands dynamics elements evaluator "
+        "infrared molecules neighbors.backends replicas response snapshot statics suitability "
         "training"
     ),
     "argparse": "cli commands",

@@ -7,14 +7,17 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from molpool_calc.atoms import (
+    CLOSED_SHELL,
+    ChargeAndSpin,
+    charge_and_spin_of,
     atoms_from_batch,
     batch_from_atoms,
     check_positions,
     check_species,
-    total_charge_of,
 )
 
 CPU = torch.device("cpu")
+STATE = ChargeAndSpin(3.0, 2.0)
 
 
 def structures():
@@ -76,15 +79,16 @@ def test_a_batch_shares_no_memory_with_the_structures(count):
 
 def test_given_charges_win_over_those_of_the_structures():
     ion = structures()[1]
-    batch = batch_from_atoms([ion], dtype=torch.float64, device=CPU, charges=[-2.0])
+    batch = batch_from_atoms([ion], dtype=torch.float64, device=CPU, states=[ChargeAndSpin(-2.0, 1.0)])
     assert batch.total_charge.tolist() == [-2.0]
+    assert batch.num_unpaired.tolist() == [1.0]
 
 
-@pytest.mark.parametrize(("count", "charges"), [(0, None), (1, [0.0, 0.0])])
-def test_as_many_charges_as_structures_are_demanded(count, charges):
+@pytest.mark.parametrize(("count", "states"), [(0, None), (1, [CLOSED_SHELL, CLOSED_SHELL])])
+def test_as_many_charges_as_structures_are_demanded(count, states):
     with pytest.raises(ValueError, match="one charge for each"):
         batch_from_atoms(
-            structures()[:count], dtype=torch.float64, device=CPU, charges=charges
+            structures()[:count], dtype=torch.float64, device=CPU, states=states
         )
 
 
@@ -126,12 +130,15 @@ def test_a_structure_without_atoms_is_refused():
     "value", [1, -1.0, np.float32(1), np.int64(-1), np.array(2.0), np.array(1)]
 )
 def test_the_total_charge_is_read_from_info(value):
-    assert total_charge_of(Atoms("H", info={"charge": value}), 5.0) == float(value)
+    found = charge_and_spin_of(Atoms("H", info={"charge": value}), STATE)
+    assert found == (float(value), 2.0)
+    found = charge_and_spin_of(Atoms("H", info={"num_unpaired": value}), STATE)
+    assert found == (3.0, float(value))
 
 
 def test_the_total_charge_falls_back_to_the_default():
-    assert total_charge_of(Atoms("H"), 3.0) == 3.0
-    assert total_charge_of(Atoms("H", info={"charge": None}), 3.0) == 3.0
+    assert charge_and_spin_of(Atoms("H"), STATE) == STATE
+    assert charge_and_spin_of(Atoms("H", info={"charge": None}), STATE) == STATE
 
 
 @pytest.mark.parametrize(
@@ -139,4 +146,6 @@ def test_the_total_charge_falls_back_to_the_default():
 )
 def test_a_total_charge_that_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match="must be one finite number in e"):
-        total_charge_of(Atoms("H", info={"charge": value}), 0.0)
+        charge_and_spin_of(Atoms("H", info={"charge": value}))
+    with pytest.raises(ValueError, match="must be one finite number;"):
+        charge_and_spin_of(Atoms("H", info={"num_unpaired": value}))

@@ -28,7 +28,8 @@ from molpool_calc.derivatives import (
 )
 from molpool_calc.interfaces import AtomsBatch, Edges, Potential, Prediction
 from molpool_calc.neighbors import complete_pairs, neighbor_list
-from molpool_calc.potential import edges_from_positions
+from molpool_calc.edges import edges_from_positions
+from molpool_calc.potential import composition_of
 
 STEP = 1e-4
 RELATIVE = 1e-6
@@ -250,7 +251,7 @@ def test_forces_and_stress_agree_with_those_from_edge_vectors(network, structure
     edges = edges_from_positions(batch, pairs)
     vectors = edges.vectors.detach().requires_grad_()
     moving = replace(edges, vectors=vectors, distances=vectors.norm(dim=1))
-    features = potential.network(batch.atomic_numbers, moving)
+    features = potential.network(composition_of(batch), moving)
     energy = potential.heads["energy"](features, batch, Prediction()).energy
     (pull,) = torch.autograd.grad(energy.sum(), vectors)
     forces = torch.zeros_like(batch.positions)

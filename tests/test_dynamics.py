@@ -9,6 +9,7 @@ import torch
 from ase.build import molecule
 from small_potentials import crystal, small_potential
 
+from molpool_calc.atoms import CLOSED_SHELL
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.cli import main
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
@@ -38,7 +39,7 @@ def test_replicas_in_one_pass_are_the_molecules_one_by_one(
     atoms = molecule("CH3OH")
     calculator = MolPoolCalculator(potential, dtype=dtype, device="cpu")
     engine = calculator.evaluator.engines[0]
-    replicas = make_replicas(engine, atoms, charge=0.0, n_replicas=3)
+    replicas = make_replicas(engine, atoms, state=CLOSED_SHELL, n_replicas=3)
     generator = np.random.default_rng(0)
     moved = replicas.positions.numpy() + generator.normal(0, 0.05, (18, 3))
     response = replicas.force_field(torch.as_tensor(moved))
@@ -86,7 +87,7 @@ def test_equilibration_leaves_each_replica_at_rest_and_warm(potential: str) -> N
     calculator = MolPoolCalculator(potential, dtype="float64", device="cpu")
     atoms = molecule("H2O")
     engine = calculator.evaluator.engines[0]
-    replicas = make_replicas(engine, atoms, charge=0.0, n_replicas=4)
+    replicas = make_replicas(engine, atoms, state=CLOSED_SHELL, n_replicas=4)
     free = replicas.system("all")
     state = thermal_state(replicas, free, 100.0, seed=1)
     thermostat = Langevin(timestep_fs=0.2, temperature=100.0, friction_per_fs=0.1)

@@ -21,13 +21,11 @@ from small_potentials import (
     water,
 )
 
-from molpool_calc.heads import HEADS, DipoleHead, ElementTable, EnergyHead, Head
+from molpool_calc.edges import edges_from_positions
+from molpool_calc.heads import HEADS, DipoleHead, EnergyHead, Head
+from molpool_calc.heads.elements import ElementTable
 from molpool_calc.neighbors import complete_pairs, neighbor_list
-from molpool_calc.potential import (
-    NeuralPotential,
-    PotentialSpec,
-    edges_from_positions,
-)
+from molpool_calc.potential import NeuralPotential, PotentialSpec, composition_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "reference"
 ALL = ("energy", "dipole", "polarizability")
@@ -224,8 +222,8 @@ def test_a_wrong_argument_of_a_head_is_named():
     spec = replace(small_spec(), heads={"energy": {"poolling": "sum"}})
     with pytest.raises(ValueError, match=r"head energy: .*'poolling'.*EnergyHead"):
         NeuralPotential(spec)
-    spec = replace(small_spec(), heads={"energy": {"pooling": "softmax"}})
-    with pytest.raises(ValueError, match="pooling 'softmax' is unknown"):
+    spec = replace(small_spec(), heads={"energy": {"pooling": "softmax2"}})
+    with pytest.raises(ValueError, match="pooling 'softmax2' is unknown"):
         NeuralPotential(spec)
 
 
@@ -354,7 +352,7 @@ def origin_terms(potential: NeuralPotential, frames: list[Atoms]) -> np.ndarray:
     for frame in frames:
         batch = batch_of(frame)
         edges = edges_from_positions(batch, neighbor_list(batch, potential.cutoff))
-        features = potential.network(batch.atomic_numbers, edges)
+        features = potential.network(composition_of(batch), edges)
         _, vectors = potential.heads["polarizability"].readout(features)
         outer = np.outer(vectors.detach().sum(0).numpy(), frame.get_center_of_mass())
         terms.append(outer + outer.T)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -336,10 +336,23 @@ def test_the_batch_is_left_as_it_was(backend):
     assert not pairs.center.requires_grad
 
 
-@pytest.mark.parametrize("cutoff", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, float("nan")])
 def test_a_cutoff_that_is_no_length_is_refused(cutoff):
-    with pytest.raises(ValueError, match="must be a positive finite number of Å"):
+    with pytest.raises(ValueError, match="must be a positive number of Å"):
         neighbor_list(batch_of(molecule("H2O")), cutoff)
+
+
+def test_an_infinite_cutoff_gives_all_pairs_of_molecules_and_no_crystal():
+    batch = batch_of(molecule("CH4"), molecule("H2O"))
+    pairs = neighbor_list(batch, float("inf"))
+    assert torch.equal(pairs.center, complete_pairs(batch).center)
+    kept = VerletList(float("inf"), 1.0, n_complete=2)
+    assert torch.equal(kept.update(batch).neighbor, pairs.neighbor)
+    moved = replace(batch, positions=batch.positions * 100.0)
+    assert torch.equal(kept.update(moved).neighbor, pairs.neighbor)
+    assert kept.n_builds == 1
+    with pytest.raises(ValueError, match="periodic"):
+        neighbor_list(batch_of(bulk("Cu")), float("inf"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ from molpool_calc.networks.layers import (
     enveloped_linear,
     shifted_softplus,
 )
-from molpool_calc.potential import NeuralPotential, edges_from_positions
+from molpool_calc.edges import edges_from_positions
+from molpool_calc.potential import NeuralPotential
 
 DISTANCES = torch.linspace(0.3, 5.5, 27, dtype=torch.float64)
 

@@ -27,7 +27,8 @@ from molpool_calc.importers import (
 )
 from molpool_calc.interfaces import AtomFeatures
 from molpool_calc.neighbors import complete_pairs
-from molpool_calc.potential import NeuralPotential, edges_from_positions
+from molpool_calc.edges import edges_from_positions
+from molpool_calc.potential import NeuralPotential, composition_of
 from molpool_calc.units import KCAL_PER_MOL
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -234,7 +235,7 @@ def features_of(
     batch = batch_from_atoms([first], dtype=torch.float64, device=torch.device("cpu"))
     edges = edges_from_positions(batch, complete_pairs(batch))
     with torch.no_grad():
-        features: AtomFeatures = potential.network(batch.atomic_numbers, edges)
+        features: AtomFeatures = potential.network(composition_of(batch), edges)
     return features
 
 

@@ -64,6 +64,8 @@ def mixture(energies: Mapping[int, float]) -> Dataset:
         forces=None,
         dipole=None,
         polarizability=None,
+        scalars={},
+        weights={},
         split=None,
         sha256="",
     )

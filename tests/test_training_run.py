@@ -267,7 +267,7 @@ def test_a_head_that_would_stay_random_is_refused(
 
 def test_forces_alone_train_the_energy(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path / "run", loss="energy = 0.0\ndipole = 1.0")
-    assert set(trainer.weights) == {"forces", "dipole"}
+    assert set(trainer.objective.weights) == {"forces", "dipole"}
 
 
 def test_a_head_without_reference_values_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.potential import count_parameters
-from molpool_calc.storage import load_potential, read_json
+from molpool_calc.storage import finite_or_none, load_potential, read_json
 
 BRIEF = (
     *("name", "network", "pooling", "elements", "level_of_theory", "properties"),
@@ -35,13 +35,15 @@ def describe(folder: Path) -> dict[str, Any]:
         "properties": calculator.implemented_properties,
         "errors": spec.errors,
         "n_parameters": count_parameters(potential),
-        "cutoff": potential.cutoff,
+        "cutoff": finite_or_none(potential.cutoff),
         "units": content.get("units"),
         "sha256": content["sha256"],
         "dtype": dtype,
         "network_arguments": network,
         "heads": spec.heads,
+        "terms": spec.terms,
         "total_charges": list(spec.total_charges),
+        "num_unpaired": list(spec.num_unpaired),
         "training_data": spec.training_data,
         "description": spec.description,
         "license": spec.license,

@@ -32,6 +32,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     _add_schnetpack(schnetpack)
     add_json(schnetpack)
+    pyg = formats.add_parser(
+        "pyg",
+        help="a state dict of SchNet or DimeNet++ of PyTorch Geometric",
+        description="Import torch.save(model.state_dict(), FILE) of a SchNet or "
+        "DimeNet++ of PyTorch Geometric.",
+        epilog="example: molpool import pyg model.pt --unit eV --cutoff 5 "
+        "--elements H C N O --out my-dimenet",
+    )
+    _add_pyg(pyg)
+    add_json(pyg)
 
 
 def _add_schnetpack(parser: ArgumentParser) -> None:
@@ -59,6 +69,58 @@ def _add_schnetpack(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the potential (default: that of DIR)")
     parser.set_defaults(convert=_convert_schnetpack)
+
+
+def _add_pyg(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the state dict")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
+    )
+    add_force(parser)
+    parser.add_argument(
+        "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
+    )
+    parser.add_argument(
+        "--cutoff",
+        type=float,
+        metavar="Å",
+        help="needed for DimeNet++ (5 in PyG); SchNet has it in its Gaussians",
+    )
+    parser.add_argument(
+        "--mean", type=float, default=0.0, metavar="E", help="energy of every atom"
+    )
+    parser.add_argument(
+        "--std", type=float, default=1.0, metavar="FACTOR", help="of the output"
+    )
+    parser.add_argument(
+        "--pooling", choices=("sum", "mean"), default="sum", help="PyG's readout"
+    )
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        metavar="SYMBOL",
+        help="that it was trained on, such as H C O; by default all it has rows for",
+    )
+    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    parser.set_defaults(convert=_convert_pyg)
+
+
+def _convert_pyg(arguments: Namespace) -> "NeuralPotential":
+    from molpool_calc.importers import PyGSettings, import_pyg  # noqa: PLC0415
+
+    symbols = arguments.elements and [
+        symbol for word in arguments.elements for symbol in word.split(",") if symbol
+    ]
+    return import_pyg(
+        arguments.file,
+        unit=arguments.unit,
+        name=arguments.name or arguments.out.resolve().name,
+        cutoff=arguments.cutoff,
+        elements=symbols or None,
+        settings=PyGSettings(
+            pooling=arguments.pooling, mean=arguments.mean, std=arguments.std
+        ),
+    )
 
 
 def _convert_schnetpack(arguments: Namespace) -> "NeuralPotential":

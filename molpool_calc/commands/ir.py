@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
+    add_allow_unsuitable_pooling,
     add_device,
     add_dtype,
     add_force,
@@ -57,6 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
+    add_allow_unsuitable_pooling(parser)
     add_device(parser)
     add_dtype(parser, "float32")
 
@@ -78,6 +80,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         equilibration_ps=arguments.equilibration_ps,
         resolution=arguments.resolution,
         dtype=arguments.dtype,
+        allow_unsuitable_pooling=arguments.allow_unsuitable_pooling,
     )
     result = run_infrared(
         atoms,

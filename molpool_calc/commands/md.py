@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
+    add_allow_unsuitable_pooling,
     add_device,
     add_dtype,
     add_force,
@@ -65,6 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
+    add_allow_unsuitable_pooling(parser)
     add_device(parser)
     add_dtype(parser, "float32")
 

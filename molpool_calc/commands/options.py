@@ -52,6 +52,16 @@ def add_force(parser: ArgumentParser) -> None:
     )
 
 
+def add_allow_unsuitable_pooling(parser: ArgumentParser) -> None:
+    """Add ``--allow-unsuitable-pooling``."""
+    parser.add_argument(
+        "--allow-unsuitable-pooling",
+        action="store_true",
+        help="run also where forces jump, or where the energy is not extensive and "
+        "the structure is more than one molecule",
+    )
+
+
 def add_json(parser: ArgumentParser) -> None:
     """Add ``--json``; its default is set once, by ``cli``."""
     parser.add_argument(

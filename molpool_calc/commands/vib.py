@@ -57,8 +57,12 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     _demand_molecule(atoms)
     n_steps = 0
     if arguments.no_relax:
-        device = arguments.device
-        atoms.calc = MolPoolCalculator(potential, device=device, dtype="float64")
+        atoms.calc = MolPoolCalculator(
+            potential,
+            device=arguments.device,
+            dtype="float64",
+            allow_unsuitable_pooling=True,  # nothing is propagated
+        )
     else:
         done = relax(atoms, potential, steps=arguments.steps, device=arguments.device)
         atoms, n_steps = done.atoms, done.n_steps

@@ -1,5 +1,6 @@
 """Published weights of other programs as potentials; no file is ever executed."""
 
+from molpool_calc.importers.pyg import PyGSettings, import_pyg, potential_from_pyg
 from molpool_calc.importers.schnetpack import import_schnetpack
 from molpool_calc.importers.schnetpack_model import (
     SchNetPackModel,
@@ -10,10 +11,13 @@ from molpool_calc.importers.schnetpack_model import (
 from molpool_calc.importers.schnetpack_tensors import potential_from_tensors
 
 __all__ = [
+    "PyGSettings",
     "SchNetPackModel",
     "SchNetPackOffsets",
     "SchNetPackOutput",
     "SchNetPackUnits",
+    "import_pyg",
     "import_schnetpack",
+    "potential_from_pyg",
     "potential_from_tensors",
 ]

@@ -23,7 +23,7 @@ def attributes(module: object, where: str) -> dict[object, object]:
     Raises:
         ValueError: it is no record of a module.
     """
-    if not isinstance(module, Record) or module.state is None:
+    if not isinstance(module, Record) or not isinstance(module.state, dict):
         raise ValueError(f"{where} is no module")
     return module.state
 

@@ -54,7 +54,7 @@ class Record:
 
     kind: str
     arguments: tuple[object, ...]
-    state: dict[object, object] | None = None
+    state: dict[object, object] | tuple[object, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +66,14 @@ class PickleRules:
         prefixes: beginnings of further such globals, each ending in a dot.
         builders: our own function for each global that the pickle may call.
         persistent: returns the object for a persistent id.
+        tuple_states: kinds of records whose state is a tuple, as NumPy's are.
     """
 
     names: Collection[str]
     prefixes: tuple[str, ...]
     builders: Mapping[str, Builder]
     persistent: Callable[[object], object]
+    tuple_states: Collection[str] = frozenset()
 
     def allow(self, name: str) -> bool:
         """Return whether the global may be remembered."""
@@ -263,7 +265,9 @@ class _Interpreter:
 
     def _set_state(self) -> None:
         state, target = self.pop(), self.pop()
-        if not isinstance(state, dict):
+        kind = target.kind if isinstance(target, Record) else None
+        known = tuple if kind in self.rules.tuple_states else dict
+        if not isinstance(state, known):
             raise ValueError(_unfit("sets a state that is", state))
         if isinstance(target, Record) and target.state is None:
             target.state = state

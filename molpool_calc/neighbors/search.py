@@ -1,13 +1,18 @@
 """The neighbor list of a batch, independent of back end, history and batching."""
 
 from dataclasses import replace
-from math import isfinite
+from math import inf
 
 import torch
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.neighbors.backends import Backend, candidate_pairs
-from molpool_calc.neighbors.pairs import canonical, pairs_within, shift_offsets
+from molpool_calc.neighbors.pairs import (
+    canonical,
+    complete_pairs,
+    pairs_within,
+    shift_offsets,
+)
 
 ROUNDING = 1e-6
 """Far above the float64 rounding of any back end (Å), far below any skin."""
@@ -26,13 +31,14 @@ def neighbor_list(
 
     Args:
         batch: Any systems; atoms need not lie in the cell.
-        cutoff: In Å; a pair at exactly this distance is left out.
+        cutoff: In Å; a pair at exactly this distance is left out. Infinity: all pairs
+            of each molecule.
         backend: Which program searches; ``"dense"`` runs on the device of the batch,
             ``"torch-cluster"`` has no periodic images.
 
     Raises:
         ValueError: a position or cell is NaN or Inf, the lattice vectors of a periodic
-            system are zero or dependent, the cutoff is not positive and finite, or the
+            system are zero or dependent, the cutoff is not positive, or the
             back end does not exist or cannot treat a periodic system.
         ImportError: the back end is not installed.
 
@@ -43,12 +49,12 @@ def neighbor_list(
     >>> neighbor_list(water, 1.2).neighbor
     tensor([1, 2, 0, 0])
     """
-    if not (isfinite(cutoff) and cutoff > 0):
-        raise ValueError(
-            f"the cutoff is {cutoff!r}, but must be a positive finite number of Å"
-        )
+    if not cutoff > 0:
+        raise ValueError(f"the cutoff is {cutoff!r}, but must be a positive number of Å")
     geometry = in_double_precision(batch)
     _check_finite(geometry)
+    if cutoff == inf:
+        return complete_pairs(geometry)
     _check_cell(geometry)
     candidates = candidate_pairs(geometry, cutoff + ROUNDING, backend)
     offsets = shift_offsets(candidates, geometry.cell, geometry.systems)

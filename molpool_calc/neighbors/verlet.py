@@ -1,7 +1,7 @@
 """Neighbor lists that are reused while they are provably complete (Verlet 1967)."""
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 
 import torch
 from jaxtyping import Float
@@ -68,7 +68,7 @@ class VerletList:
     even read (not finite ones pass).
 
     Args:
-        cutoff: In Å.
+        cutoff: In Å; infinity stands for all pairs of molecules.
         skin: In Å; 0 searches every time.
         backend: As in ``neighbor_list``.
         n_complete: Largest molecule with a complete list.
@@ -132,9 +132,11 @@ class VerletList:
     def _build(self, batch: AtomsBatch) -> _Built:
         geometry = _copy(in_double_precision(batch))
         periodic = bool(batch.pbc.any())
-        complete = not periodic and batch.systems.max_size <= self.n_complete
+        small = batch.systems.max_size <= self.n_complete
+        complete = self.cutoff == inf or (small and not periodic)
         if complete:
-            pairs = dense_pairs(geometry) or complete_pairs(geometry)
+            dense = dense_pairs(geometry) if small else None
+            pairs = dense or complete_pairs(geometry)
         else:
             pairs = neighbor_list(
                 geometry, self.cutoff + self.skin, backend=self.backend

@@ -1,11 +1,7 @@
-"""Parts shared by the networks: radial bases, cutoff functions, dense layers.
-
-Every cutoff function is exactly zero at and beyond the cutoff, value and gradient, so
-that a pair list may hold more pairs than needed (a skin, or all pairs of a molecule).
-"""
+"""Parts shared by the networks: activations, dense layers, filters of the distance."""
 
 from collections.abc import Callable
-from math import log, pi
+from math import log
 from typing import Literal, TypeVar
 
 import torch
@@ -13,11 +9,41 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import Edges
+from molpool_calc.networks.radial import (
+    CUTOFF_FUNCTIONS,
+    RADIAL_BASES,
+    BesselBasis,
+    CutoffFunction,
+    GaussianBasis,
+    RadialBasis,
+    cosine_cutoff,
+    mollifier_cutoff,
+    polynomial_cutoff,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "CUTOFF_FUNCTIONS",
+    "RADIAL_BASES",
+    "Activation",
+    "BesselBasis",
+    "CutoffFunction",
+    "GaussianBasis",
+    "RadialBasis",
+    "RadialFilterInput",
+    "TwoLayer",
+    "choose",
+    "cosine_cutoff",
+    "dense",
+    "enveloped_linear",
+    "mollifier_cutoff",
+    "polynomial_cutoff",
+    "require_positive",
+    "shifted_softplus",
+]
 
 T = TypeVar("T")
 Activation = Literal["silu", "shifted-softplus"]
-RadialBasis = Literal["gaussian", "bessel"]
-CutoffFunction = Literal["cosine", "polynomial", "mollifier"]
 
 
 def shifted_softplus(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -78,90 +104,6 @@ def dense(n_in: int, n_out: int, *, bias: bool = True) -> nn.Linear:
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-class GaussianBasis(nn.Module):
-    """φ_k(d) = exp(−(d − μ_k)² / 2w_k²), μ_k evenly from 0 to the cutoff.
-
-    Schütt et al. 2018, Eq. 8. Centres and widths are stored with the weights, because
-    a published float32 grid differs from the same grid computed in float64.
-    """
-
-    centers: Tensor
-    widths: Tensor
-
-    def __init__(self, n_rbf: int, cutoff: float) -> None:
-        super().__init__()
-        if n_rbf == 1:
-            raise ValueError("n_rbf is 1, but a Gaussian basis needs at least 2")
-        self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf))
-        spacing = cutoff / (n_rbf - 1)
-        self.register_buffer("widths", torch.full((n_rbf,), spacing))
-
-    def forward(self, distances: Float[Tensor, " pairs"]) -> Float[Tensor, "pairs rbf"]:
-        """Return the basis functions at each distance."""
-        scaled = (distances[:, None] - self.centers) / self.widths
-        return torch.exp(-0.5 * scaled * scaled)
-
-
-class BesselBasis(nn.Module):
-    """φ_n(d) = sin(nπd/r_c) / d, n = 1…K (Gasteiger et al. 2020, Eq. 7, unscaled)."""
-
-    frequencies: Tensor
-
-    def __init__(self, n_rbf: int, cutoff: float) -> None:
-        super().__init__()
-        orders = torch.arange(1, n_rbf + 1, dtype=torch.float64)
-        self.register_buffer("frequencies", (orders * pi / cutoff).float())
-
-    def forward(self, distances: Float[Tensor, " pairs"]) -> Float[Tensor, "pairs rbf"]:
-        """Return the basis functions at each distance (finite limit at zero)."""
-        d = distances[:, None]
-        # sinc keeps value and gradient finite at d = 0
-        return self.frequencies * torch.sinc(self.frequencies * d / pi)
-
-
-RADIAL_BASES: dict[str, type[GaussianBasis] | type[BesselBasis]] = {
-    "gaussian": GaussianBasis,
-    "bessel": BesselBasis,
-}
-
-
-def cosine_cutoff(
-    distances: Float[Tensor, " pairs"], cutoff: float
-) -> Float[Tensor, " pairs"]:
-    """Return ½(cos(πd/r_c) + 1) below the cutoff, 0 beyond: C¹ at the cutoff."""
-    inside = (distances < cutoff).to(distances.dtype)
-    return (0.5 * torch.cos(distances * (pi / cutoff)) + 0.5) * inside
-
-
-def polynomial_cutoff(
-    distances: Float[Tensor, " pairs"], cutoff: float
-) -> Float[Tensor, " pairs"]:
-    """Return 1 − 6x⁵ + 15x⁴ − 10x³ below the cutoff, 0 beyond: C² at the cutoff."""
-    x = torch.clamp(distances / cutoff, max=1.0)
-    # the slope at x = 1 is zero but for rounding
-    inside = (x < 1.0).to(x.dtype)
-    return (1.0 + x**3 * (-10.0 + x * (15.0 - 6.0 * x))) * inside
-
-
-def mollifier_cutoff(
-    distances: Float[Tensor, " pairs"], cutoff: float
-) -> Float[Tensor, " pairs"]:
-    """Return exp(1 − 1/(1 − x²)) below the cutoff, 0 beyond: smooth to all orders."""
-    x = distances / cutoff
-    inside = x < 1.0
-    # 0 stands in for x outside, where the fraction would overflow
-    safe = torch.where(inside, x, torch.zeros_like(x))
-    value = torch.exp(1.0 - 1.0 / (1.0 - safe * safe))
-    return torch.where(inside, value, torch.zeros_like(x))
-
-
-CUTOFF_FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "cosine": cosine_cutoff,
-    "polynomial": polynomial_cutoff,
-    "mollifier": mollifier_cutoff,
-}
 
 
 class RadialFilterInput(nn.Module):

@@ -16,10 +16,10 @@ r̂_ij points from the center i to the neighbor j.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from molpool_calc.interfaces import AtomFeatures, Edges
+from molpool_calc.interfaces import AtomFeatures, Composition, Edges
 from molpool_calc.networks.layers import (
     CutoffFunction,
     RadialBasis,
@@ -151,14 +151,12 @@ class PaiNN(nn.Module):
             PaiNNUpdate(n_features, epsilon) for _ in range(n_interactions)
         )
 
-    def forward(
-        self, atomic_numbers: Int[Tensor, " atoms"], edges: Edges
-    ) -> AtomFeatures:
+    def forward(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return scalar and vector features of every atom."""
         radial = self.radial(edges)
         unit_edges = replace(edges, vectors=edges.vectors / edges.distances[:, None])
         filters = [enveloped_linear(layer, radial) for layer in self.filters]
-        scalars, vectors = self.embedding(atomic_numbers), None
+        scalars, vectors = self.embedding(composition.atomic_numbers), None
         for layer, (message, update) in enumerate(
             zip(self.messages, self.updates, strict=True)
         ):

@@ -4,10 +4,10 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
 arXiv:1706.08566. The convolution is their Eq. 2 with the filter network of Sec. IV.
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from molpool_calc.interfaces import AtomFeatures, Edges
+from molpool_calc.interfaces import AtomFeatures, Composition, Edges
 from molpool_calc.networks.layers import (
     CutoffFunction,
     RadialBasis,
@@ -96,13 +96,11 @@ class SchNet(nn.Module):
             SchNetInteraction(n_features, width, n_rbf) for _ in range(n_interactions)
         )
 
-    def forward(
-        self, atomic_numbers: Int[Tensor, " atoms"], edges: Edges
-    ) -> AtomFeatures:
+    def forward(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return scalar features of every atom."""
         basis = self.radial.basis(edges.distances)
         envelope = self.radial.envelope(edges.distances, self.cutoff)[:, None]
-        scalars = self.embedding(atomic_numbers)
+        scalars = self.embedding(composition.atomic_numbers)
         for interaction in self.interactions:
             scalars = scalars + interaction(scalars, edges, basis, envelope)
         return AtomFeatures(scalars=scalars, vectors=None)

@@ -59,7 +59,7 @@ def _facts(description: Mapping[str, Any]) -> str:
         ("properties", ", ".join(shown)),
         ("network", f"{description['network']} ({arguments})"),
         ("pooling", description["pooling"]),
-        ("cutoff", f"{description['cutoff']:g} Å"),
+        ("cutoff", _cutoff(description["cutoff"])),
         ("parameters", f"{description['n_parameters']} ({description['dtype']})"),
         ("total charges", ", ".join(_charges(description))),
         ("licence", description["license"]),
@@ -76,10 +76,9 @@ def _accuracy(description: Mapping[str, Any]) -> str:
             "with reference values."
         )
     rows = [
-        (name, unit, *(f"{factor * errors[name][k]:.4g}" for k in KINDS))
-        for name, units in ERROR_ROWS.items()
-        if name in errors
-        for unit, factor in units
+        (name, unit, *(f"{factor * error[k]:.4g}" for k in KINDS))
+        for name, error in errors.items()
+        for unit, factor in _error_rows(name, error.get("unit", ""))
     ]
     text = _paragraph(
         f"Errors on {data.get('test', 'the')} test frames, which took no part in "
@@ -89,6 +88,12 @@ def _accuracy(description: Mapping[str, Any]) -> str:
     )
     header = ("property", "unit", "mean absolute", "root mean square", "largest")
     return f"{text}\n\n{_table(header, rows, n_left=2)}"
+
+
+def _error_rows(name: str, unit: str) -> tuple[tuple[str, float], ...]:
+    """Return the units in which an error is stated, with their factors."""
+    by_unit = {"eV": ERROR_ROWS["energy"], "e^2*Angstrom^2/eV": (("Å³", COULOMB),)}
+    return ERROR_ROWS.get(name) or by_unit.get(unit, ((unit, 1.0),))
 
 
 def _limits(description: Mapping[str, Any]) -> list[str]:
@@ -217,3 +222,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int)
         return f"| {' | '.join(padded)} |"
 
     return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def _cutoff(cutoff: float | None) -> str:
+    return "none, all pairs interact" if cutoff is None else f"{cutoff:g} Å"

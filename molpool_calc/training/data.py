@@ -17,7 +17,7 @@ from molpool_calc.training.dataset import (
 )
 from molpool_calc.training.file_units import Units
 from molpool_calc.training.magnitudes import check_magnitudes
-from molpool_calc.training.named_arrays import Arrays
+from molpool_calc.training.named_arrays import WEIGHTS, Arrays
 from molpool_calc.training.readers import kind_of, read_arrays
 from molpool_calc.training.stated_units import demand_stated_units
 
@@ -28,6 +28,9 @@ __all__ = [
     "read_dataset",
     "sum_reference_energies",
 ]
+
+
+SUM_TOLERANCE = 1e-3
 
 
 def read_dataset(
@@ -47,6 +50,7 @@ def read_dataset(
             ``energy``, ``forces``, ``dipole``, ``polarizability``, ``charge``,
             ``cell``, ``pbc``, ``split``, where they are not recognised. A minus sign
             before the name of the forces (``"-gradient"``) turns their sign.
+            ``homo_weights`` names fractions of the atoms in the scalar ``homo``.
         format: ``npz``, ``hdf5``, ``db`` or a format of ASE; by default what the
             name of the file says.
         check_units: whether magnitudes that contradict the units are an error, see
@@ -62,7 +66,9 @@ def read_dataset(
     keys = dict(keys or {})
     _demand_units(keys, units)
     demand_stated_units(path, units, keys, kind_of(path, format))
-    dataset = _convert(read_arrays(path, keys, format), units, path)
+    weights = [name for name in keys if name.removesuffix(WEIGHTS) in units.scalars]
+    further = {*units.scalars, *weights}
+    dataset = _convert(read_arrays(path, keys, format, further), units, path)
     if check_units:
         check_magnitudes(dataset, path.name)
     return dataset
@@ -100,10 +106,33 @@ def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
         forces=scaled("forces", "forces"),
         dipole=scaled("dipole", "dipole"),
         polarizability=scaled("polarizability", "polarizability"),
+        scalars={
+            name: values
+            for name in units.scalars
+            if (values := scaled(name, name)) is not None
+        },
+        weights=_weights(arrays, path),
         split=arrays.get("split"),
         sha256=_sha256(path),
     )
     return _with_central_dipoles(dataset, units, path)
+
+
+def _weights(arrays: Arrays, path: Path) -> dict[str, np.ndarray]:
+    """Return the fractions of the atoms, which must sum to 1 over each frame."""
+    found = {}
+    starts = np.concatenate(([0], np.cumsum(arrays["sizes"])))[:-1]
+    for name in (name for name in arrays if name.endswith(WEIGHTS)):
+        values = np.asarray(arrays[name], dtype=np.float64)
+        sums = np.add.reduceat(values, starts)
+        if not (np.abs(sums - 1.0) < SUM_TOLERANCE).all():
+            worst = int(np.argmax(np.abs(sums - 1.0)))
+            raise ValueError(
+                f"{path.name}: {name} sums to {sums[worst]:.3g} in frame {worst}, but "
+                "fractions of atoms must sum to 1; normalise them"
+            )
+        found[name.removesuffix(WEIGHTS)] = values
+    return found
 
 
 def _elements(arrays: Arrays, path: Path) -> Int[np.ndarray, " atoms"]:

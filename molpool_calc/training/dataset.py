@@ -15,7 +15,8 @@ class Dataset:
 
     eV, Å, e, e·Å and e²Å²/eV. ``charges`` are total charges. ``split`` holds the
     file's own words (``train``, ``valid``, ``test``, …). ``sha256`` is that of the
-    file. A property is ``None`` where the file has none or no unit was stated.
+    file. ``scalars`` are further molecular properties by name, ``weights`` fractions
+    of the atoms in them. A property is ``None`` where the file has none or no unit was stated.
     """
 
     offsets: Int[np.ndarray, " frames_plus_one"]
@@ -28,6 +29,8 @@ class Dataset:
     forces: Float[np.ndarray, "atoms 3"] | None
     dipole: Float[np.ndarray, "frames 3"] | None
     polarizability: Float[np.ndarray, "frames 3 3"] | None
+    scalars: Mapping[str, Float[np.ndarray, " frames"]]
+    weights: Mapping[str, Float[np.ndarray, " atoms"]]
     split: Shaped[np.ndarray, " frames"] | None
     sha256: str
 
@@ -69,6 +72,8 @@ class Dataset:
             polarizability=(
                 None if self.polarizability is None else self.polarizability[indices]
             ),
+            scalars={name: x[indices] for name, x in self.scalars.items()},
+            weights={name: x[atoms] for name, x in self.weights.items()},
             split=None if self.split is None else self.split[indices],
             sha256=self.sha256,
         )
@@ -99,8 +104,15 @@ def fit_reference_energies(dataset: Dataset) -> dict[int, float]:
     """
     if dataset.energy is None:
         raise ValueError("reference energies need energies, and the data hold none")
+    return fit_elements(dataset, dataset.energy)
+
+
+def fit_elements(
+    dataset: Dataset, values: Float[np.ndarray, " frames"]
+) -> dict[int, float]:
+    """Return one number per element whose sums explain the values best."""
     elements, counts = count_elements(dataset)
-    solution, *_ = np.linalg.lstsq(counts, dataset.energy, rcond=None)
+    solution, *_ = np.linalg.lstsq(counts, values, rcond=None)
     return {int(z): float(value) for z, value in zip(elements, solution, strict=True)}
 
 

@@ -1,12 +1,14 @@
 """Units of a data file, as its recipe states them, and their factors."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from molpool_calc.units import (
     BOHR,
     DIPOLE_UNITS,
     ENERGY_UNITS,
     POLARIZABILITY_UNITS,
+    SCALAR_UNITS,
 )
 
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR}
@@ -38,6 +40,8 @@ class Units:
             ``center of mass``, the convention of MolPool. Needed for ions only.
         polarizability: ``e^2*Angstrom^2/eV``, ``Angstrom^3`` (the polarizability
             volume) or ``a.u.`` (e²Bohr²/Hartree).
+        scalars: of any further number of a molecule, by its name, as in
+            ``{ homo = "Hartree" }``; ``"1"`` for one without unit.
 
     Raises:
         ValueError: a unit is none of these.
@@ -49,6 +53,7 @@ class Units:
     dipole: str | None = None
     dipole_origin: str | None = None
     polarizability: str | None = None
+    scalars: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for quantity, factors in ALLOWED.items():
@@ -57,6 +62,13 @@ class Units:
                 raise ValueError(
                     f"units.{quantity} = {unit!r} is not known; write one of "
                     + ", ".join(repr(name) for name in factors)
+                )
+        for name, unit in self.scalars.items():
+            if unit not in SCALAR_UNITS or name in ALLOWED:
+                raise ValueError(
+                    f"units.scalars.{name} = {unit!r} is not allowed; write one of "
+                    f"{', '.join(map(repr, SCALAR_UNITS))} for a property other than "
+                    + ", ".join(ALLOWED)
                 )
         if self.dipole_origin not in (None, *DIPOLE_ORIGINS):
             raise ValueError(
@@ -68,9 +80,13 @@ class Units:
         """Return internal units per file unit; ``None`` where no unit is stated.
 
         Args:
-            quantity: ``length``, ``energy``, ``forces``, ``dipole`` or
-                ``polarizability``.
+            quantity: ``length``, ``energy``, ``forces``, ``dipole``,
+                ``polarizability`` or one of the scalars.
         """
+        if quantity in self.scalars:
+            return SCALAR_UNITS[self.scalars[quantity]][0]
+        if quantity not in ALLOWED:
+            return None
         unit = getattr(self, quantity)
         if quantity == "forces" and unit is None and self.energy is not None:
             unit = f"{self.energy}/{self.length}"

@@ -1,6 +1,7 @@
 """Labelled frames as tensors, with their pairs found once, cut into batches."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ class Labels:
     forces: Float[Tensor, "atoms 3"] | None
     dipole: Float[Tensor, "systems 3"] | None
     polarizability: Float[Tensor, "systems 3 3"] | None
+    scalars: Mapping[str, Float[Tensor, " systems"]] = field(default_factory=dict)
+    weights: Mapping[str, Float[Tensor, " atoms"]] = field(default_factory=dict)
 
 
 class Frames:
@@ -78,8 +81,18 @@ class Frames:
             forces=self._tensor(chosen.forces, self.dtype),
             dipole=self._tensor(chosen.dipole, self.dtype),
             polarizability=self._tensor(chosen.polarizability, self.dtype),
+            scalars=self._tensors(chosen.scalars, torch.float64),
+            weights=self._tensors(chosen.weights, self.dtype),
         )
         return atoms, pairs, labels
+
+    def _tensors(
+        self, values: Mapping[str, Shaped[np.ndarray, "*shape"]], dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        return {
+            name: torch.as_tensor(x, dtype=dtype, device=self.device)
+            for name, x in values.items()
+        }
 
     def _tensor(
         self, values: Shaped[np.ndarray, "*shape"] | None, dtype: torch.dtype
@@ -98,6 +111,7 @@ class Frames:
             cell=tensor(chosen.cells, self.dtype),
             pbc=tensor(chosen.pbc, torch.bool),
             total_charge=tensor(chosen.charges, self.dtype),
+            num_unpaired=tensor(np.zeros(len(chosen)), self.dtype),
             systems=segments_from_sizes(chosen.sizes.tolist(), self.device),
         )
 

@@ -1,7 +1,7 @@
 """The training loss and the errors that are reported."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -10,30 +10,69 @@ from torch import Tensor
 from molpool_calc.interfaces import AtomsBatch, Prediction
 from molpool_calc.segments import segment_count
 from molpool_calc.training.frames import LABELS, Labels
+from molpool_calc.training.named_arrays import WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+        weights: of each property; ``homo_weights`` stands for the weights that the
+            pooling of ``homo`` gives the atoms.
+        scales: by which the errors of scalar properties are divided.
+        absolute: take |error| of scalar properties in place of its square.
+    """
+
+    weights: Mapping[str, float]
+    scales: Mapping[str, float] = field(default_factory=dict)
+    absolute: bool = False
 
 
 def loss(
-    prediction: Prediction,
-    labels: Labels,
-    batch: AtomsBatch,
-    weights: Mapping[str, float],
+    prediction: Prediction, labels: Labels, batch: AtomsBatch, objective: Objective
 ) -> Float[Tensor, ""]:
     """Return Σ_p w_p·mean((predicted − reference)²), per component.
 
     The squared error of the energy is divided by the number of atoms, so that its
     weight means the same for molecules of any size. Units: eV², (eV/Å)², (e·Å)²,
-    (e²Å²/eV)².
+    (e²Å²/eV)². A scalar property counts in units of its scale, with its absolute
+    error where the objective says so.
     """
     total = batch.positions.new_zeros(())
-    for name, weight in weights.items():
-        reference, predicted = getattr(labels, name), getattr(prediction, name)
-        if weight == 0 or reference is None:
+    for name, weight in objective.weights.items():
+        reference, predicted = label_of(labels, name), value_of(prediction, name)
+        if weight == 0 or reference is None or predicted is None:
             continue
-        squared = (predicted - reference) ** 2
+        error = predicted - reference
+        if name in objective.scales:
+            error = error / objective.scales[name]
+        plain = objective.absolute and name in objective.scales
+        term = error.abs() if plain else error**2
         if name == "energy":
-            squared = squared / segment_count(batch.systems, squared)
-        total = total + weight * squared.mean().to(total.dtype)
+            term = term / segment_count(batch.systems, term)
+        total = total + weight * term.mean().to(total.dtype)
     return total
+
+
+def value_of(prediction: Prediction, name: str) -> Tensor | None:
+    """Return a predicted property by its name, ``None`` where there is none."""
+    if name in LABELS:
+        value: Tensor | None = getattr(prediction, name)
+        return value
+    if name.endswith(WEIGHTS):
+        return (prediction.weights or {}).get(name.removesuffix(WEIGHTS))
+    return (prediction.others or {}).get(name)
+
+
+def label_of(labels: Labels, name: str) -> Tensor | None:
+    """Return the reference values of a property, ``None`` where there are none."""
+    if name in LABELS:
+        value: Tensor | None = getattr(labels, name)
+        return value
+    if name.endswith(WEIGHTS):
+        return labels.weights.get(name.removesuffix(WEIGHTS))
+    return labels.scalars.get(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +92,9 @@ class ErrorSum:
 
     def add(self, prediction: Prediction, labels: Labels) -> None:
         """Add the differences of one batch."""
-        for name in LABELS:
-            reference, predicted = getattr(labels, name), getattr(prediction, name)
+        weights = [name + WEIGHTS for name in labels.weights]
+        for name in (*LABELS, *labels.scalars, *weights):
+            reference, predicted = label_of(labels, name), value_of(prediction, name)
             if reference is not None and predicted is not None:
                 difference = (predicted - reference).detach().double().flatten()
                 self._parts.setdefault(name, []).append(difference.cpu())

@@ -43,6 +43,8 @@ PER_FRAME: dict[str, tuple[int, ...]] = {
     "pbc": (3,),
     "split": (),
 }
+WEIGHTS = "_weights"
+"""End of the names of per-atom fractions that supervise a pooling."""
 MAY_BE_SHARED = ("charge", "cell", "pbc")
 
 
@@ -62,7 +64,7 @@ def find_key(
                 f"it holds {', '.join(sorted(available))}"
             )
         return key
-    candidates = [name for name in NAMES[quantity] if name in available]
+    candidates = [name for name in NAMES.get(quantity, ()) if name in available]
     if len(candidates) > 1:
         raise ValueError(
             f"{where} holds {' and '.join(candidates)}, which could both be "
@@ -85,7 +87,7 @@ def frames_of_arrays(
     available = set(file)
     found = {
         quantity: key
-        for quantity in NAMES
+        for quantity in (*NAMES, *(key for key in keys if key not in NAMES))
         if (key := find_key(quantity, available, keys, where)) is not None
     }
     for quantity in ("numbers", "positions"):
@@ -100,12 +102,21 @@ def frames_of_arrays(
     sizes, per_atom = _one_list(raw, where) if is_ragged else _padded(raw, where)
     if found.get("charge") == "Q" and raw["charge"].size != len(sizes):
         del raw["charge"]  # Q is the total charge in PhysNet, of each atom elsewhere
+    shapes = {**PER_FRAME, **dict.fromkeys(_scalars(raw), ())}
     per_frame = {
         name: _per_frame(raw[name], (len(sizes), *shape), name, where)
-        for name, shape in PER_FRAME.items()
+        for name, shape in shapes.items()
         if name in raw
     }
     return {"sizes": sizes, **per_atom, **per_frame}
+
+
+def _scalars(raw: Arrays) -> list[str]:
+    return [name for name in raw if name not in NAMES and not name.endswith(WEIGHTS)]
+
+
+def _atom_weights(raw: Arrays) -> list[str]:
+    return [name for name in raw if name not in NAMES and name.endswith(WEIGHTS)]
 
 
 def _array(file: Mapping[str, Any], key: str, where: str) -> np.ndarray:
@@ -148,6 +159,10 @@ def _padded(raw: Arrays, where: str) -> tuple[np.ndarray, Arrays]:
         if raw["forces"].shape != positions.shape:
             raise _misshapen("forces", raw["forces"], positions.shape, where)
         per_atom["forces"] = raw["forces"][present]
+    for name in _atom_weights(raw):
+        if raw[name].shape != shape:
+            raise _misshapen(name, raw[name], shape, where)
+        per_atom[name] = raw[name][present]
     return present.sum(axis=1), per_atom
 
 
@@ -161,9 +176,10 @@ def _one_list(raw: Arrays, where: str) -> tuple[np.ndarray, Arrays]:
             f"{where}: offsets must rise from 0 to the number of atoms, {n_atoms}; "
             "frame i holds the atoms offsets[i] to offsets[i + 1]"
         )
-    per_atom = {name: raw[name] for name in PER_ATOM if name in raw}
+    names = [*(name for name in PER_ATOM if name in raw), *_atom_weights(raw)]
+    per_atom = {name: raw[name] for name in names}
     for name, values in per_atom.items():
-        shape = (n_atoms,) if name == "numbers" else (n_atoms, 3)
+        shape = (n_atoms, 3) if name in {"positions", "forces"} else (n_atoms,)
         if values.shape != shape:
             raise _misshapen(name, values, shape, where)
     return sizes, per_atom

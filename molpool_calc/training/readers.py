@@ -6,7 +6,7 @@ The arrays of all frames stand one after another: ``sizes`` (atoms per frame),
 ever executed: arrays of Python objects are refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,24 @@ from molpool_calc.training.named_arrays import (
 Reader = Callable[[Path, Mapping[str, str]], Iterator[Arrays]]
 
 
-def read_arrays(path: Path, keys: Mapping[str, str], file_format: str | None) -> Arrays:
+def read_arrays(
+    path: Path,
+    keys: Mapping[str, str],
+    file_format: str | None,
+    further: Collection[str] = (),
+) -> Arrays:
     """Return the arrays of all frames of a file.
+
+    ``further`` are quantities of the user's own: numbers of the molecule, or, with
+    names that end in ``_weights``, of the atoms. Their keys are their names unless
+    ``keys`` say otherwise.
 
     Raises:
         ValueError: ``keys`` name what is not there or no quantity at all, positions
             or elements are not found, a shape is wrong, or the format is not known.
     """
-    unknown = sorted(set(keys) - set(NAMES))
+    unknown = sorted(set(keys) - set(NAMES) - set(further))
+    keys = {**{name: name for name in further}, **keys}
     if unknown:
         raise ValueError(
             f"keys name the unknown quantity {unknown[0]!r}; "

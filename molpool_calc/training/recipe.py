@@ -79,9 +79,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for head in self.heads.names:
             if self.data.units.factor(head) is None:
+                further = head in self.heads.scalars
+                where = "[data.units] scalars" if further else "[data.units]"
                 raise ValueError(
-                    f"[heads.{head}] needs labels, but [data.units] states no unit of "
-                    f"{head}; add it"
+                    f"[heads.{head}] needs labels, but {where} states no unit of "
+                    f"{head}; add it, or write one of energy, dipole, polarizability"
                 )
 
     @property

@@ -6,7 +6,11 @@ from typing import Any, Literal
 
 from molpool_calc.elements import number
 from molpool_calc.training.file_units import ALLOWED, Units
-from molpool_calc.training.tables import demand_nonnegative, demand_positive
+from molpool_calc.training.tables import (
+    demand_nonnegative,
+    demand_positive,
+    record_from_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,59 +96,113 @@ class NetworkSection:
     """``[network]``: its kind, and the arguments of its constructor.
 
     Attributes:
-        kind: ``painn`` or ``schnet``.
+        kind: one of the networks.
         arguments: every other key: ``cutoff`` (Å), ``n_features``,
             ``n_interactions``, ``n_rbf``, ``radial_basis``, ``cutoff_function``, …;
             the constructor checks them.
     """
 
-    kind: Literal["painn", "schnet"]
+    kind: Literal[
+        "painn",
+        "schnet",
+        "so3krates",
+        "so3krates-nonlocal",
+        "so3krates-euclidean",
+        "dimenet++",
+    ]
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadSection:
-    """``[heads.energy]``, ``[heads.dipole]`` or ``[heads.polarizability]``.
+    """``[heads.energy]``, ``[heads.dipole]``, or a head of the user's naming.
 
     Attributes:
-        pooling: from atoms to the system, ``sum`` or ``mean`` among others.
+        pooling: from atoms to the system: a name such as ``sum``, or a table of
+            ``kind`` and options.
         arguments: every other key; the constructor checks them.
     """
 
-    pooling: str = "sum"
+    pooling: str | Mapping[str, Any] = "sum"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadsSection:
-    """``[heads]``: what the potential predicts; forces come with the energy."""
+    """``[heads]``: what the potential predicts; forces come with the energy.
+
+    Attributes:
+        arguments: heads of other names: scalar properties, whose units stand in
+            ``data.units.scalars``.
+    """
 
     energy: HeadSection | None = None
     dipole: HeadSection | None = None
     polarizability: HeadSection | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("it names no head; add [heads.energy] or another")
+        for name in self.scalars:
+            self.section(name)  # refuses what is wrong
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The heads of scalar properties."""
+        return tuple(self.arguments)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The heads asked for."""
         every = ("energy", "dipole", "polarizability")
-        return tuple(name for name in every if getattr(self, name) is not None)
+        stated = tuple(name for name in every if getattr(self, name) is not None)
+        return stated + self.scalars
+
+    def section(self, name: str) -> HeadSection:
+        """Return the section of a head.
+
+        Raises:
+            ValueError: it is no table, or a key is wrong.
+        """
+        if name not in self.arguments:
+            found: HeadSection = getattr(self, name)
+            return found
+        table = self.arguments[name]
+        if not isinstance(table, dict):
+            raise ValueError(f"{name} = {table!r} is no table; write [heads.{name}]")
+        return record_from_table(HeadSection, table, f"heads.{name}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossSection:
-    """``[loss]``: weight of each term, whose form ``losses.py`` states; 0 drops it."""
+    """``[loss]``: weight of each term, whose form ``losses.py`` states; 0 drops it.
+
+    Attributes:
+        energy: of the energy.
+        forces: of the forces.
+        dipole: of the dipole.
+        polarizability: of the polarizability.
+        scalars: of each scalar property by name; 1 where left out.
+        scalar_error: whether the error of scalar properties is squared.
+        atom_weights: of the fractions that supervise a pooling, relative to the
+            property itself; 10 is that of orbital-weighted averages.
+    """
 
     energy: float = 1.0
     forces: float = 10.0
     dipole: float = 1.0
     polarizability: float = 1.0
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    scalar_error: Literal["squared", "absolute"] = "squared"
+    atom_weights: float = 10.0
 
     def __post_init__(self) -> None:
-        demand_nonnegative(self, "energy", "forces", "dipole", "polarizability")
+        names = ("energy", "forces", "dipole", "polarizability", "atom_weights")
+        demand_nonnegative(self, *names)
+        for name, weight in self.scalars.items():
+            if weight < 0:
+                raise ValueError(f"scalars.{name} = {weight} must not be below 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,15 @@ from ase.formula import Formula
 
 from molpool_calc.elements import symbol
 from molpool_calc.potential import PotentialSpec
-from molpool_calc.training.dataset import Dataset, fit_reference_energies
+from molpool_calc.training.dataset import (
+    Dataset,
+    fit_elements,
+    fit_reference_energies,
+    sum_reference_energies,
+)
 from molpool_calc.training.recipe import Recipe
 from molpool_calc.training.splits import Parts
+from molpool_calc.units import SCALAR_UNITS
 
 MAX_FORMULAS = 12
 
@@ -22,14 +28,17 @@ def build_spec(recipe: Recipe, dataset: Dataset, parts: Parts) -> PotentialSpec:
     Element energies are those of the recipe, else fitted to the training part.
     """
     heads: dict[str, dict[str, Any]] = {}
+    train = dataset.select(parts.train)
     for name in recipe.heads.names:
-        section = getattr(recipe.heads, name)
-        heads[name] = dict(section.arguments)
+        heads[name] = dict(recipe.heads.section(name).arguments)
     if recipe.heads.energy is not None:
         given = recipe.data.reference_energies_ev
-        fitted = given or fit_reference_energies(dataset.select(parts.train))
+        fitted = given or fit_reference_energies(train)
         heads["energy"]["pooling"] = recipe.heads.energy.pooling
         heads["energy"]["reference_energies"] = {str(z): e for z, e in fitted.items()}
+    for name in recipe.heads.scalars:
+        if name in train.scalars:
+            heads[name] = _scalar_head(recipe, name, train)
     counts = {name: len(getattr(parts, name)) for name in ("train", "valid", "test")}
     return PotentialSpec(
         name=recipe.potential.name,
@@ -47,6 +56,29 @@ def build_spec(recipe: Recipe, dataset: Dataset, parts: Parts) -> PotentialSpec:
             **coverage(dataset.select(parts.train)),
         },
     )
+
+
+def _scalar_head(recipe: Recipe, name: str, train: Dataset) -> dict[str, Any]:
+    """Return the arguments of a head whose network sees standardised values.
+
+    A sum of atomic numbers takes what the elements explain as given; all other
+    designs take the mean.
+    """
+    section, values = recipe.heads.section(name), train.scalars[name]
+    head: dict[str, Any] = {
+        "kind": "scalar",
+        "unit": SCALAR_UNITS[recipe.data.units.scalars[name]][1],
+        "pooling": section.pooling,
+        **section.arguments,
+    }
+    if section.pooling == "sum" and head.get("design", "atomwise") == "atomwise":
+        fitted = fit_elements(train, values)
+        head["reference_values"] = {str(z): value for z, value in fitted.items()}
+        values = values - sum_reference_energies(train, fitted)
+    else:
+        head["shift"] = float(values.mean())
+    head["scale"] = float(values.std()) or 1.0
+    return head
 
 
 def coverage(dataset: Dataset) -> Mapping[str, Any]:

@@ -1,10 +1,14 @@
 """What a training aims at: the labelled properties and their weights in the loss."""
 
-from molpool_calc.potential import NeuralPotential
+from molpool_calc.potential import NeuralPotential, PotentialSpec
 from molpool_calc.training.dataset import Dataset
 from molpool_calc.training.frames import LABELS
+from molpool_calc.training.losses import Objective
+from molpool_calc.training.named_arrays import WEIGHTS
 from molpool_calc.training.recipe import Recipe
+from molpool_calc.units import SCALAR_UNITS
 
+SUPERVISED = "orbital-weighted-average"
 ERROR_UNITS = {
     "energy": "eV",
     "forces": "eV/Angstrom",
@@ -17,11 +21,9 @@ def labelled_properties(potential: NeuralPotential, dataset: Dataset) -> frozens
     """Return the properties that both the potential and the data have."""
     available = set(potential.properties)
     available |= {"forces"} if "energy" in available else set()
-    return frozenset(
-        name
-        for name in LABELS
-        if name in available and getattr(dataset, name) is not None
-    )
+    stated = {name for name in LABELS if getattr(dataset, name) is not None}
+    stated |= set(dataset.scalars) | {name + WEIGHTS for name in dataset.weights}
+    return frozenset(stated & available)
 
 
 def loss_weights(recipe: Recipe, labelled: frozenset[str]) -> dict[str, float]:
@@ -36,7 +38,11 @@ def loss_weights(recipe: Recipe, labelled: frozenset[str]) -> dict[str, float]:
                 f"head {name} has no reference values in {recipe.data.file}; "
                 f"state units.{name} and the key, or leave out [heads.{name}]"
             )
+        _demand_supervision(recipe, name, labelled)
     stated = {name: float(getattr(recipe.loss, name)) for name in LABELS}
+    for name in recipe.heads.scalars:
+        stated[name] = float(recipe.loss.scalars.get(name, 1.0))
+        stated[name + WEIGHTS] = stated[name] * recipe.loss.atom_weights
     weights = {n: value for n, value in stated.items() if n in labelled and value > 0}
     # forces are derivatives of the energy: they train its head as well
     trained = set(weights) | ({"energy"} if "forces" in weights else set())
@@ -47,3 +53,33 @@ def loss_weights(recipe: Recipe, labelled: frozenset[str]) -> dict[str, float]:
                 f"raise it, or leave out [heads.{name}]"
             )
     return weights
+
+
+def _demand_supervision(recipe: Recipe, name: str, labelled: frozenset[str]) -> None:
+    pooling = recipe.heads.section(name).pooling
+    kind = pooling if isinstance(pooling, str) else pooling.get("kind")
+    if kind == SUPERVISED and name + WEIGHTS not in labelled:
+        raise ValueError(
+            f"head {name} has the pooling {SUPERVISED}, whose weights are trained on "
+            f"fractions of the atoms; name them in data.keys.{name}{WEIGHTS}, or take "
+            "weighted-average"
+        )
+
+
+def objective_of(
+    recipe: Recipe, spec: PotentialSpec, labelled: frozenset[str]
+) -> Objective:
+    """Return what a recipe minimises."""
+    scales = {name: float(spec.heads[name]["scale"]) for name in recipe.heads.scalars}
+    return Objective(
+        weights=loss_weights(recipe, labelled),
+        scales=scales,
+        absolute=recipe.loss.scalar_error == "absolute",
+    )
+
+
+def error_unit(recipe: Recipe, name: str) -> str:
+    """Return the internal unit of a property."""
+    if name in recipe.data.units.scalars:
+        return SCALAR_UNITS[recipe.data.units.scalars[name]][1]
+    return ERROR_UNITS.get(name, "1")

@@ -24,9 +24,9 @@ from molpool_calc.training.schedule import learning_rate
 from molpool_calc.training.specification import build_spec
 from molpool_calc.training.splits import split_frames
 from molpool_calc.training.targets import (
-    ERROR_UNITS,
+    error_unit,
     labelled_properties,
-    loss_weights,
+    objective_of,
 )
 
 CURVE_FILE = "learning_curve.csv"
@@ -96,7 +96,7 @@ class Trainer:
             torch.default_generator.manual_seed(options.seed)
             self.potential = NeuralPotential(self.spec).to(self.dtype)
         self.labelled = labelled_properties(self.potential, dataset)
-        self.weights = loss_weights(recipe, self.labelled)
+        self.objective = objective_of(recipe, self.spec, self.labelled)
         device = torch.device("cpu")
         self.frames = Frames(dataset, self.potential.cutoff, self.dtype, device)
         self.optimizer = torch.optim.AdamW(
@@ -179,10 +179,10 @@ class Trainer:
             self.potential,
             batch,
             pairs,
-            properties=frozenset(self.weights),
+            properties=frozenset(self.objective.weights),
             create_graph=True,
         )
-        value = loss(prediction, labels, batch, self.weights)
+        value = loss(prediction, labels, batch, self.objective)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(
@@ -260,7 +260,7 @@ class Trainer:
             batch, pairs, labels = self.frames.batch(part)
             prediction = evaluate(potential, batch, pairs, properties=self.labelled)
             errors.add(prediction, labels)
-            total += len(part) * float(loss(prediction, labels, batch, self.weights))
+            total += len(part) * float(loss(prediction, labels, batch, self.objective))
         return errors.result(), total / max(1, len(indices))
 
     def result(self) -> Trained:
@@ -273,7 +273,7 @@ class Trainer:
         best.spec = replace(
             self.spec,
             errors={
-                name: {**asdict(value), "unit": ERROR_UNITS[name]}
+                name: {**asdict(value), "unit": error_unit(self.recipe, name)}
                 for name, value in errors.items()
             },
             training_data={

@@ -14,7 +14,7 @@ from tiny_recipes import write_recipe, write_water_recipe
         ('energy = "eV"', 'energy = "erg"', "units.energy = 'erg' is not known"),
         ('kind = "painn"', 'kind = "gnn"', "give 'painn' or 'schnet'"),
         ("n_features = 4", "n_feature = 4", "network painn"),
-        ("[heads.dipole]", "[heads.charm]", "'charm' is no key of [heads]"),
+        ("[heads.dipole]", "[heads.charm]", "scalars states no unit of charm"),
         ("ethanol_120", "ethanol_121", "ethanol_121.npz"),
         ("[data]", "[data", "tiny.toml"),
         ("train = 16", "train = 1600", "the data has 120"),

@@ -1,134 +1,16 @@
-"""Heads turn atom features into a property: before (per atom) → pooling → after.
+"""Dipoles and polarizabilities (Schütt et al., ICML 2021, arXiv:2102.03150)."""
 
-A head names the properties it gives, says whether it needs vector features, and fills
-the matching fields of a ``Prediction``. It never looks into the network or pooling.
-"""
-
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from molpool_calc.elements import MAX_ATOMIC_NUMBER, mass_table
-from molpool_calc.interfaces import AtomFeatures, AtomsBatch, Pooling, Prediction
+from molpool_calc.elements import MAX_ATOMIC_NUMBER
+from molpool_calc.heads.elements import MassCentered
+from molpool_calc.interfaces import AtomFeatures, AtomsBatch, Prediction
 from molpool_calc.networks.layers import Activation, TwoLayer, dense
-from molpool_calc.poolings import POOLINGS
 from molpool_calc.segments import segment_count, segment_sum
-
-
-@runtime_checkable
-class Head(Protocol):
-    """Features in, prediction fields out."""
-
-    properties: frozenset[str]
-    needs_vectors: bool
-
-    def __call__(
-        self, features: AtomFeatures, batch: AtomsBatch, prediction: Prediction
-    ) -> Prediction:
-        """Return ``prediction`` with this head's fields filled."""
-        ...
-
-
-def make_pooling(name: str) -> Pooling:
-    """Return the pooling of that name.
-
-    Raises:
-        ValueError: the name is not in the table of poolings.
-    """
-    if name not in POOLINGS:
-        raise ValueError(
-            f"pooling {name!r} is unknown; choose one of {', '.join(POOLINGS)}"
-        )
-    return POOLINGS[name]()
-
-
-class ElementTable(nn.Module):
-    """One float64 number for each element, whatever the dtype of the network.
-
-    Neither a parameter nor a buffer: it follows the device of the head but is never
-    cast, and it is rebuilt from the constructor arguments, not from the weights.
-    """
-
-    def __init__(self, values: Float[Tensor, " elements"]) -> None:
-        super().__init__()
-        self.values = values.double()
-
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
-    ) -> "ElementTable":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.values = self.values.to(fn(self.values).device)
-        return self
-
-    def forward(self, atomic_numbers: Int[Tensor, " atoms"]) -> Float[Tensor, " atoms"]:
-        """Return the value of each atom's element, float64."""
-        return self.values[atomic_numbers]
-
-
-class EnergyHead(nn.Module):
-    """E = scale·pool_i(MLP(x_i)) + Σ_i E⁰(Z_i), in eV and float64.
-
-    The energies E⁰ of the elements are thousands of eV; they and the pooled sum are
-    held in float64 whatever the dtype of the network, so that a float32 potential
-    keeps its energy differences.
-
-    Args:
-        n_features: width of the atom features.
-        n_hidden: width of the hidden layer; by default half of ``n_features``.
-        pooling: name of the pooling of the atomic terms.
-        activation: of the hidden layer.
-        scale: energy in eV of one unit of the network's output.
-        reference_energies: E⁰ in eV by atomic number; 0 where left out.
-    """
-
-    needs_vectors = False
-
-    def __init__(
-        self,
-        *,
-        n_features: int,
-        n_hidden: int | None = None,
-        pooling: str = "sum",
-        activation: Activation = "silu",
-        scale: float = 1.0,
-        reference_energies: Mapping[int, float] | None = None,
-    ) -> None:
-        super().__init__()
-        self.pooling = make_pooling(pooling)
-        self.properties = frozenset(
-            {"energy", "energies"} if self.pooling.extensive else {"energy"}
-        )
-        self.scale = scale
-        width = n_features // 2 if n_hidden is None else n_hidden
-        self.before = TwoLayer(n_features, width, 1, activation)
-        table = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
-        for atomic_number, energy in (reference_energies or {}).items():
-            if not 0 < atomic_number <= MAX_ATOMIC_NUMBER:
-                raise ValueError(
-                    f"reference_energies has the atomic number {atomic_number}; "
-                    f"allowed are 1 to {MAX_ATOMIC_NUMBER}"
-                )
-            table[atomic_number] = energy
-        self.reference = ElementTable(table)
-
-    def forward(
-        self, features: AtomFeatures, batch: AtomsBatch, prediction: Prediction
-    ) -> Prediction:
-        """Fill ``energy`` and, where the pooling is a sum, ``energies``."""
-        atomic = self.before(features.scalars).double() * self.scale
-        reference = self.reference(batch.atomic_numbers)
-        pooled = self.pooling(atomic, batch.systems)[:, 0]
-        systems = batch.systems
-        offset = segment_sum(reference, systems.index, systems.n_segments)
-        return replace(
-            prediction,
-            energy=pooled + offset,
-            energies=atomic[:, 0] + reference if self.pooling.extensive else None,
-        )
 
 
 class GatedEquivariantBlock(nn.Module):
@@ -181,21 +63,6 @@ class GatedReadout(nn.Module):
         return scalars[:, 0], vectors[:, :, 0]
 
 
-class MassCentered(nn.Module):
-    """Positions relative to the centre of mass of each system."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.masses = ElementTable(mass_table())
-
-    def forward(self, batch: AtomsBatch) -> Float[Tensor, "atoms 3"]:
-        """Return r_i − r_COM in Å."""
-        index, n = batch.systems.index, batch.systems.n_segments
-        mass = self.masses(batch.atomic_numbers).to(batch.positions.dtype)[:, None]
-        weighted = segment_sum(mass * batch.positions, index, n)
-        return batch.positions - (weighted / segment_sum(mass, index, n))[index]
-
-
 class DipoleHead(nn.Module):
     """μ = Σ_i (q_i (r_i − r_COM) + ν_i) in e·Å (Schütt et al. 2021, Eq. 11).
 
@@ -208,6 +75,8 @@ class DipoleHead(nn.Module):
         use_vectors: add atomic dipoles ν_i from the vector features.
         activation: of the hidden layer of the charge network without vectors.
         epsilon: see ``GatedEquivariantBlock``.
+        n_hidden: width of that hidden layer; by default half of ``n_features``.
+        element_charges: learn a charge of each element, added to its atoms.
     """
 
     properties = frozenset({"dipole", "charges"})
@@ -219,14 +88,20 @@ class DipoleHead(nn.Module):
         use_vectors: bool = True,
         activation: Activation = "silu",
         epsilon: float = 1e-8,
+        n_hidden: int | None = None,
+        element_charges: bool = False,
     ) -> None:
         super().__init__()
         self.needs_vectors = use_vectors
+        width = n_features // 2 if n_hidden is None else n_hidden
         self.readout = (
             GatedReadout(n_features, epsilon)
             if use_vectors
-            else TwoLayer(n_features, n_features // 2, 1, activation)
+            else TwoLayer(n_features, width, 1, activation)
         )
+        self.element_charges = element_charges
+        if element_charges:
+            self.element_charge = nn.Parameter(torch.zeros(MAX_ATOMIC_NUMBER + 1))
         self.centered = MassCentered()
 
     def forward(
@@ -238,6 +113,8 @@ class DipoleHead(nn.Module):
             latent, atomic_dipoles = self.readout(features)
         else:
             latent, atomic_dipoles = self.readout(features.scalars)[:, 0], None
+        if self.element_charges:
+            latent = latent + self.element_charge[batch.atomic_numbers]
         excess = batch.total_charge.to(latent.dtype) - segment_sum(
             latent, systems.index, systems.n_segments
         )
@@ -283,11 +160,3 @@ class PolarizabilityHead(nn.Module):
         systems = batch.systems
         total = segment_sum(atomic, systems.index, systems.n_segments) * self.scale
         return replace(prediction, polarizability=total)
-
-
-HEADS: dict[str, type[EnergyHead] | type[DipoleHead] | type[PolarizabilityHead]] = {
-    "energy": EnergyHead,
-    "dipole": DipoleHead,
-    "polarizability": PolarizabilityHead,
-}
-"""The closed table of heads: name in a potential or a recipe → class."""

@@ -1,0 +1,94 @@
+"""A potential in float64, ready to be asked about any structure without a policy."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from molpool_calc.atoms import ChargeAndSpin, charge_and_spin_of
+from molpool_calc.evaluator import Evaluator
+from molpool_calc.potential import NeuralPotential
+
+Results = Mapping[str, Any]
+OF_SYSTEM = frozenset({"dipole", "polarizability"})
+"""Arrays that have no row for each atom."""
+
+
+class Probe:
+    """Everything a potential gives, in float64, of one structure or of many.
+
+    Args:
+        potential: left unchanged.
+        device: of the computation.
+    """
+
+    def __init__(self, potential: NeuralPotential, device: torch.device) -> None:
+        self.potential = potential
+        self.has_forces = "energy" in potential.properties
+        self.cutoff = potential.cutoff
+        self.wanted = potential.properties | (
+            {"forces"} if self.has_forces else frozenset()
+        )
+        self._evaluator = Evaluator(
+            [deepcopy(potential)], device=device, dtype=torch.float64, skin=1.0
+        )
+
+    def alone(self, atoms: Atoms) -> Results:
+        """Return the results of one structure, computed as in dynamics."""
+        state = charge_and_spin_of(atoms)
+        return self._evaluator.evaluate(atoms, state, self.wanted)[0]
+
+    def together(
+        self, structures: Sequence[Atoms], properties: frozenset[str] | None = None
+    ) -> list[Results]:
+        """Return the results of all structures, computed in batches."""
+        states = [charge_and_spin_of(atoms) for atoms in structures]
+        wanted = self.wanted if properties is None else properties
+        found = self._evaluator.evaluate_many(structures, states, wanted)
+        return [results for results, _ in found]
+
+
+def differences(found: Results, expected: Results) -> dict[str, float]:
+    """Return the largest deviation of each result."""
+    return {
+        name: float(np.abs(np.asarray(found[name]) - np.asarray(value)).max())
+        for name, value in expected.items()
+        if name != "free_energy"
+    }
+
+
+def worst_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the largest deviation of each result over several comparisons."""
+    return {name: max(row[name] for row in rows) for name in rows[0]}
+
+
+def is_of_atoms(name: str, value: Any) -> bool:
+    """Whether a result has a row for each atom."""
+    return name not in OF_SYSTEM and not isinstance(value, float)
+
+
+def moved(atoms: Atoms, positions: Any) -> Atoms:
+    """Return a copy at other positions."""
+    copy: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
+    copy.positions = positions
+    return copy
+
+
+def joined(first: Atoms, second: Atoms, separation: float) -> Atoms:
+    """Return one system of two, the second moved along x; charges and spins add."""
+    along_x = separation * np.eye(3)[0]
+    shifted = moved(second, second.positions + along_x)
+    both: Atoms = first + shifted
+    states = charge_and_spin_of(first), charge_and_spin_of(second)
+    total = ChargeAndSpin(*(sum(values) for values in zip(*states, strict=True)))
+    both.info = total._asdict()
+    return both
+
+
+def distorted(atoms: Atoms, generator: np.random.Generator, by: float) -> Atoms:
+    """Return a copy with normally distributed displacements of width ``by`` (Å)."""
+    step = generator.normal(0.0, by, (len(atoms), 3))
+    return moved(atoms, atoms.positions + step)
