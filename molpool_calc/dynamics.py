@@ -39,6 +39,7 @@ class DynamicsJob:
         equilibration_ps: of Langevin dynamics before the run.
         dtype: of the network.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
+        record: scalar properties to record at every step, such as ``gap``.
     """
 
     ensemble: str
@@ -54,6 +55,7 @@ class DynamicsJob:
     equilibration_ps: float = 0.0
     dtype: str = "float32"
     allow_unsuitable_pooling: bool = False
+    record: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -125,6 +127,7 @@ def run_replicas(
         atoms,
         state=calculator.charge_and_spin(atoms),
         n_replicas=job.n_replicas,
+        record=job.record,
     )
     integrator = job.integrator
     steps = round(1e3 * job.equilibration_ps / job.timestep_fs)
@@ -184,11 +187,13 @@ def run_dynamics(
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     check_output(folder, resume=resume, force=force)
+    scalars = calculator.evaluator.potential.scalars
+    units = {name: scalars.get(name, "") for name in job.record}
     recording = Recording(
         folder=folder,
         every=job.every,
         checkpoint_every=max(100, job.n_steps // 20),
-        header=run_header(potential, atoms, job),
+        header={**run_header(potential, atoms, job), "units": units},
         resume=resume,
     )
     return run_replicas(calculator, atoms, job, recording, progress)

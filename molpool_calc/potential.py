@@ -9,7 +9,7 @@ from torch import nn
 
 from molpool_calc.edges import edges_from_positions, within
 from molpool_calc.elements import symbol
-from molpool_calc.heads import HEADS
+from molpool_calc.heads import HEADS, ScalarHead
 from molpool_calc.interfaces import (
     AtomFeatures,
     AtomsBatch,
@@ -163,6 +163,15 @@ class NeuralPotential(nn.Module):
     def properties(self) -> frozenset[str]:
         """Properties available without differentiation."""
         return frozenset().union(*self._head_properties.values())
+
+    @property
+    def scalars(self) -> dict[str, str]:
+        """Names and units of the scalar properties."""
+        return {
+            name: str(head.unit)
+            for name, head in self.heads.items()
+            if isinstance(head, ScalarHead)
+        }
 
     @property
     def dtype(self) -> torch.dtype:

@@ -52,13 +52,34 @@ class Replicas:
 
 
 def make_replicas(
-    engine: Engine, atoms: Atoms, *, state: ChargeAndSpin, n_replicas: int
+    engine: Engine,
+    atoms: Atoms,
+    *,
+    state: ChargeAndSpin,
+    n_replicas: int,
+    record: tuple[str, ...] = (),
 ) -> Replicas:
     """Return ``n_replicas`` copies of a structure, with dipoles where there are any.
 
+    Args:
+        engine: of the potential.
+        atoms: the structure.
+        state: its charge and spin.
+        n_replicas: how many.
+        record: scalar properties to evaluate at every step.
+
     Raises:
-        ValueError: fewer than one replica.
+        ValueError: fewer than one replica, or a property that is no scalar of the
+            potential.
     """
+    scalars = engine.potential.scalars
+    for name in record:
+        if name not in scalars:
+            known = ", ".join(sorted(scalars)) or "none"
+            raise ValueError(
+                f"{name!r} cannot be recorded; the scalar properties of "
+                f"{engine.potential.spec.name} are {known}"
+            )
     if n_replicas < 1:
         raise ValueError(f"{n_replicas} replicas were asked for; give at least 1")
     batch = batch_from_atoms(
@@ -73,7 +94,9 @@ def make_replicas(
         return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
 
     return Replicas(
-        force_field=NetworkForceField(engine, batch, dipole=dipole),
+        force_field=NetworkForceField(
+            engine, batch, dipole=dipole, others=record
+        ),
         batch=batch,
         positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
         masses=tensor(np.tile(atoms.get_masses(), n_replicas)),

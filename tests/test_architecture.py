@@ -44,14 +44,14 @@ GROUND = {"segments": {"interfaces"}, "pair_sums": {"interfaces", "segments"}, "
 BORDERS = {
     "ase": (
         "ase_plugin atoms audit calculator cli commands dynamics elements evaluator "
-        "infrared molecules neighbors.backends replicas response snapshot statics suitability "
-        "training"
+        "infrared molecules neighbors.backends replicas response snapshot statics "
+        "suitability training"
     ),
     "argparse": "cli commands",
     "h5py": "md.trajectory training.readers",
     "json": (
         "cli commands molecules storage spectra.files md.manifest md.trajectory "
-        "training.recipe"
+        "importers.mlff_model training.recipe"
     ),
     "matplotlib": "spectra.plot training.curve",
     "matscipy": "neighbors.backends",

@@ -5,7 +5,6 @@ extensive is held to it; one that does not is measured without judgement. What n
 forces is ``null`` for a potential without energy.
 """
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,7 +116,8 @@ def _process_state() -> Mapping[str, Any]:
         "default_dtype": str(torch.get_default_dtype()),
         "gradients": torch.is_grad_enabled(),
         "torch_random": torch.random.get_rng_state().numpy().tobytes(),
-        "random": random.getstate(),
+        # the old global one, which is what somebody could disturb
+        "numpy_random": str(np.random.get_state()),  # noqa: NPY002
     }
 
 

@@ -2,17 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+from jaxtyping import Float
 
-from molpool_calc.atoms import ChargeAndSpin, charge_and_spin_of
-from molpool_calc.evaluator import Evaluator
+from molpool_calc.atoms import (
+    ChargeAndSpin,
+    batch_from_atoms,
+    charge_and_spin_of,
+)
+from molpool_calc.evaluator import MAX_ATOMS_PER_BATCH, Evaluator
+from molpool_calc.neighbors import VerletList
 from molpool_calc.potential import NeuralPotential
 
 Results = Mapping[str, Any]
+WITH_FORCES = frozenset({"energy", "forces"})
 OF_SYSTEM = frozenset({"dipole", "polarizability"})
 """Arrays that have no row for each atom."""
 
@@ -41,14 +50,50 @@ class Probe:
         state = charge_and_spin_of(atoms)
         return self._evaluator.evaluate(atoms, state, self.wanted)[0]
 
-    def together(
-        self, structures: Sequence[Atoms], properties: frozenset[str] | None = None
-    ) -> list[Results]:
+    def together(self, structures: Sequence[Atoms]) -> list[Results]:
         """Return the results of all structures, computed in batches."""
         states = [charge_and_spin_of(atoms) for atoms in structures]
-        wanted = self.wanted if properties is None else properties
-        found = self._evaluator.evaluate_many(structures, states, wanted)
+        found = self._evaluator.evaluate_many(structures, states, self.wanted)
         return [results for results, _ in found]
+
+    def at(
+        self, atoms: Atoms, positions: Float[np.ndarray, "places atoms 3"]
+    ) -> tuple[
+        Float[np.ndarray, " places"],
+        Float[np.ndarray, "places atoms 3"],
+    ]:
+        """Return energies and forces of the structure at many sets of positions.
+
+        Raises:
+            CalculationFailed: one of them is NaN or infinite.
+        """
+        per_pass = max(1, MAX_ATOMS_PER_BATCH // len(atoms))
+        passes = [
+            self._pass(atoms, positions[first : first + per_pass])
+            for first in range(0, len(positions), per_pass)
+        ]
+        energies, forces = (np.concatenate(part) for part in zip(*passes, strict=True))
+        if not np.isfinite(energies).all() or not np.isfinite(forces).all():
+            raise CalculationFailed(
+                "an energy or force came out as NaN or infinite near the structure; "
+                "give one near its equilibrium"
+            )
+        return energies, forces.reshape(positions.shape)
+
+    def _pass(
+        self, atoms: Atoms, positions: Float[np.ndarray, "places atoms 3"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        engine = self._evaluator.engines[0]
+        batch = batch_from_atoms(
+            [atoms] * len(positions), dtype=engine.dtype, device=engine.device
+        )
+        places = torch.as_tensor(positions.reshape(-1, 3)).to(batch.positions)
+        batch = replace(batch, positions=places)
+        pairs = VerletList(self.cutoff, 0.0).update(batch)
+        prediction = engine.evaluate(batch, pairs, WITH_FORCES)
+        assert prediction.energy is not None  # asked for
+        assert prediction.forces is not None
+        return prediction.energy.cpu().numpy(), prediction.forces.cpu().numpy()
 
 
 def differences(found: Results, expected: Results) -> dict[str, float]:

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from molpool_calc.audit.check import Check, unmeasured
-from molpool_calc.audit.probe import Probe, distorted, joined, moved
+from molpool_calc.audit.probe import Probe, distorted, joined
 
 MAX_EXTENSIVITY = 1e-5
 """eV: what electrostatics of two neutral molecules 400 Å apart leaves is below."""
@@ -14,7 +14,6 @@ MIN_FAR, FAR_UNBOUNDED = 60.0, 400.0
 NUDGE = 0.01  # Å
 INFLUENCE = 1e-6  # eV/Å
 N_GAPS = 12
-WANTED = frozenset({"energy", "forces"})
 
 
 def far(probe: Probe, atoms: Atoms) -> float:
@@ -29,7 +28,7 @@ def extensivity(probe: Probe, atoms: Atoms, generator: np.random.Generator) -> C
         return unmeasured("eV")
     other = distorted(atoms, generator, 0.05)
     both = joined(atoms, other, far(probe, atoms))
-    first, second, together = probe.together([atoms, other, both], WANTED)
+    first, second, together = probe.together([atoms, other, both])
     error = together["energy"] - first["energy"] - second["energy"]
     change = np.abs(together["forces"][: len(atoms)] - first["forces"]).max()
     claimed = probe.potential.extensive
@@ -70,13 +69,11 @@ def influence_radius(
 def _influence(probe: Probe, both: Atoms, generator: np.random.Generator) -> float:
     """Return the largest distance from a moved atom to one whose force changes."""
     n = len(both) // 2
-    structures = [both]
-    for atom in range(n):
-        direction = generator.normal(size=3)
-        positions = both.positions.copy()
-        positions[atom] += NUDGE * direction / np.linalg.norm(direction)
-        structures.append(moved(both, positions))
-    forces = np.array([found["forces"] for found in probe.together(structures, WANTED)])
+    directions = generator.normal(size=(n, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    positions = np.tile(both.positions, (n + 1, 1, 1))
+    positions[np.arange(n) + 1, np.arange(n)] += NUDGE * directions
+    _, forces = probe.at(both, positions)
     changes = np.linalg.norm(forces[1:, n:] - forces[0, n:], axis=2)
     apart = both.positions[:n, None] - both.positions[None, n:]
     distances = np.linalg.norm(apart, axis=2)

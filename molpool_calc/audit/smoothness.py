@@ -1,16 +1,17 @@
 """Whether forces, or the energy itself, jump along a path.
 
 Measure: the largest jump of any force component (eV/Å) or of the energy (eV). They are
-computed at even
-steps along two straight paths, a random distortion of the structure, and its outermost
-atom pulled away until it is beyond the cutoff of all others. Where their third
-differences are largest, for a jump survives there and a smooth force does not, the step
-is halved again and again, each time keeping the half with the larger change. What is
-left after ``HALVINGS`` is the jump itself, or next to nothing: a force constant of 100
-eV/Å² leaves 2e-6 eV/Å. So a cutoff function with a continuous first derivative passes
-(its kink is in the force constants), and a ReLU in the pooling does not.
+computed at even steps along two straight paths, a random distortion of the structure,
+and its outermost atom pulled away until it is beyond the cutoff of all others. The
+steps where their fifth differences are largest, for a jump survives there and what is
+smooth does not, are divided again and again, each time keeping the part that a jump is
+in. What is left of a step of 10⁻⁸ Å is the jump itself, or next to nothing: a force
+constant of 100 eV/Å² leaves 2e-6 eV/Å. So a cutoff function with a continuous first
+derivative passes (its kink is in the force constants), and a ReLU in the pooling does
+not.
 """
 
+from collections.abc import Callable
 from math import isfinite
 
 import numpy as np
@@ -18,18 +19,22 @@ from ase import Atoms
 from jaxtyping import Float
 
 from molpool_calc.audit.check import Check, unmeasured
-from molpool_calc.audit.probe import Probe, moved
+from molpool_calc.audit.probe import Probe
 
 MAX_JUMP = 1e-5
 UNIT = "eV/Å, eV"
 N_STEPS = 240
-N_PARTS, PER_PART = 8, 2
-"""Of each path; the largest third differences are sought in every part."""
-HALVINGS = 20
+N_PARTS, PER_PART = 6, 2
+"""Of each path; the largest differences are sought in every part."""
+ORDER = 5
+"""Of the differences; in one step, a jump has the weights 1, -4, 6, -4, 1 in them."""
+DIVISIONS, DIVISOR = 3, 8
+"""How often a step is divided by what, its parts compared by their differences."""
+HALVINGS = 11
+"""After that a jump is larger than all smooth changes, and the larger half has it."""
 DISTORTION = 0.15  # Å
 PULLED = 8.0
 """Å, how far an atom is pulled where the cutoff is infinite."""
-WANTED = frozenset({"energy", "forces"})
 
 
 def smoothness(probe: Probe, atoms: Atoms, generator: np.random.Generator) -> Check:
@@ -69,18 +74,39 @@ def _largest_jump(
 ) -> tuple[float, float]:
     """Return the largest jumps of a force component and of the energy on a path."""
 
-    def at(places: Float[np.ndarray, " places"]) -> Float[np.ndarray, "places values"]:
-        """Energy, then all force components, at fractions of the path."""
-        structures = [moved(atoms, atoms.positions + s * path) for s in places]
-        found = probe.together(structures, WANTED)
-        rows = [np.append(r["energy"], r["forces"]) for r in found]
-        return np.array(rows)
+    def at(
+        places: Float[np.ndarray, " places"],
+    ) -> tuple[Float[np.ndarray, "places 1"], Float[np.ndarray, "places components"]]:
+        """Return energies and forces at fractions of the path."""
+        positions = atoms.positions + places[:, None, None] * path
+        energies, forces = probe.at(atoms, positions)
+        return energies[:, None], forces.reshape(len(places), -1)
 
     places = np.linspace(0.0, 1.0, N_STEPS + 1)
-    values = at(places)
-    starts = _suspects(values)
-    left, right = places[starts], places[starts + 1]
-    at_left, at_right = values[starts], values[starts + 1]
+    energies, forces = at(places)
+    return (
+        _jump(lambda s: at(s)[1], places, forces),
+        _jump(lambda s: at(s)[0], places, energies),
+    )
+
+
+def _jump(
+    at: Callable[[np.ndarray], np.ndarray],
+    places: Float[np.ndarray, " places"],
+    values: Float[np.ndarray, "places components"],
+) -> float:
+    """Return the largest change that is left in a very small step."""
+    width = float(places[1] - places[0])
+    left = places[_suspects(values)]
+    for _ in range(DIVISIONS):
+        width /= DIVISOR
+        # as many points on both sides as differences around the first and last need
+        offsets = np.arange(-(ORDER // 2), DIVISOR + ORDER // 2 + 1)
+        points = left[:, None] + width * offsets
+        around = at(points.reshape(-1)).reshape(*points.shape, -1)
+        left = left + width * _roughness(around).argmax(axis=1)
+    right = left + width
+    at_left, at_right = at(left), at(right)
     for _ in range(HALVINGS):
         middle = 0.5 * (left + right)
         at_middle = at(middle)
@@ -88,24 +114,29 @@ def _largest_jump(
         left, right = np.where(is_left, left, middle), np.where(is_left, middle, right)
         at_left = np.where(is_left[:, None], at_left, at_middle)
         at_right = np.where(is_left[:, None], at_middle, at_right)
-    jumps = np.abs(at_right - at_left)
-    return float(jumps[:, 1:].max()), float(jumps[:, 0].max())
+    return float(_change(at_left, at_right).max())
 
 
 def _change(
-    first: Float[np.ndarray, "places values"],
-    second: Float[np.ndarray, "places values"],
+    first: Float[np.ndarray, "places components"],
+    second: Float[np.ndarray, "places components"],
 ) -> Float[np.ndarray, " places"]:
     change: Float[np.ndarray, " places"] = np.abs(second - first).max(axis=1)
     return change
 
 
-def _suspects(values: Float[np.ndarray, "places values"]) -> np.ndarray:
-    """Return the steps where the values are the least smooth, some of every part."""
-    # a jump in one step has the weights 1, -2, 1 in the three third differences around
-    third = np.abs(np.diff(values, n=3, axis=0)).max(axis=1)
-    middle_steps = np.arange(len(third)) + 1
-    parts = np.array_split(np.arange(len(third)), N_PARTS)
-    chosen = [part[np.argsort(third[part])[-PER_PART:]] for part in parts]
-    places: np.ndarray = middle_steps[np.concatenate(chosen)]
-    return places
+def _roughness(
+    values: Float[np.ndarray, "*rows places components"],
+) -> Float[np.ndarray, "*rows steps"]:
+    """Return the differences around each step but ``ORDER // 2`` at both ends."""
+    rough: np.ndarray = np.abs(np.diff(values, n=ORDER, axis=-2)).max(axis=-1)
+    return rough
+
+
+def _suspects(values: Float[np.ndarray, "places components"]) -> np.ndarray:
+    """Return the steps where values are the least smooth, some of every part."""
+    rough = _roughness(values)
+    parts = np.array_split(np.arange(len(rough)), N_PARTS)
+    chosen = [part[np.argsort(rough[part])[-PER_PART:]] for part in parts]
+    steps: np.ndarray = np.concatenate(chosen) + ORDER // 2
+    return steps

@@ -1,7 +1,7 @@
 """``molpool eval``: predictions for every frame of a file, and their errors."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -102,11 +102,13 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     calculator = MolPoolCalculator(
         arguments.potential, device=arguments.device, dtype=arguments.dtype
     )
+    scalars = calculator.evaluator.potential.scalars
     frames = read_frames(
         arguments.file,
         units=dict(arguments.units),
         keys=dict(arguments.keys),
         split=arguments.split,
+        scalars=scalars,
     )
     errors, energies, n_frames = ErrorTable(), [], 0
     with ExitStack() as stack:
@@ -118,12 +120,15 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
             found = _evaluate(calculator, chunk, first=n_frames)
             energies += [each["energy"] for each in found if "energy" in each]
             n_frames += len(chunk)
-            _compare(chunk, found, errors, target)
+            _compare(chunk, found, errors, target, scalars)
             bar.update(len(chunk))
     return {
         "n_frames": n_frames,
         "energy_ev": energies,
-        "errors": errors.result(),
+        "errors": {
+            name: {**error, "unit": scalars[name]} if name in scalars else error
+            for name, error in errors.result().items()
+        },
         "potential": calculator.parameters["potential"][0],
         "out": None if arguments.out is None else str(arguments.out),
     }
@@ -134,6 +139,7 @@ def _compare(
     found: Sequence[Mapping[str, Any]],
     errors: "ErrorTable",
     target: Path | None,
+    scalars: Collection[str],
 ) -> None:
     """Add the errors of some frames, and append the frames to a file if there is one.
 
@@ -146,7 +152,7 @@ def _compare(
         with_results,
     )
 
-    references = [reference_values(atoms) for atoms in chunk]
+    references = [reference_values(atoms, scalars) for atoms in chunk]
     for results, reference in zip(found, references, strict=True):
         errors.add(results, reference)
     if target is not None:
@@ -197,8 +203,12 @@ def summary(result: Mapping[str, Any]) -> str:
 def error_table(errors: Mapping[str, Mapping[str, Any]]) -> str:
     """Return mean absolute, root mean square and largest errors as a table."""
     rows = [
-        (name, UNITS[name], *(significant(error[kind]) for kind in KINDS))
+        (name, _unit(name, error), *(significant(error[kind]) for kind in KINDS))
         for name, error in errors.items()
     ]
     header = ("property", "unit", "mean\nabsolute", "root mean\nsquare", "largest")
     return table(header, rows, n_left=2)
+
+
+def _unit(name: str, error: Mapping[str, Any]) -> str:
+    return UNITS.get(name) or str(error.get("unit", ""))

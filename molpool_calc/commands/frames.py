@@ -1,6 +1,6 @@
 """Frames with reference values: from files, from data sets, and the errors on them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from molpool_calc.training.data import Dataset, Units
 from molpool_calc.training.labelled import read_labelled
 
 COMPARED = ("energy", "forces", "dipole", "polarizability")
+_ENERGIES = {"energy", "free_energy"}
 UNITLESS_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf", ".db")
 """Files whose units ASE does not know, so that the user must state them."""
 
@@ -26,6 +27,7 @@ def read_frames(
     units: Mapping[str, str],
     keys: Mapping[str, str],
     split: str | None,
+    scalars: Collection[str] = (),
 ) -> Iterator[Atoms]:
     """Yield the frames of a file, reference values in their calculators' results.
 
@@ -34,6 +36,7 @@ def read_frames(
         units: of a data set, by quantity, as in a recipe.
         keys: names in a data set, by quantity, as in a recipe.
         split: take only the frames of this part of a data set.
+        scalars: further properties that a data set may have.
 
     Raises:
         ValueError: the file cannot be read, or lacks its units.
@@ -41,7 +44,7 @@ def read_frames(
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give one that exists")
     if units:
-        yield from frames_of(_part(_read(path, units, keys), split, path))
+        yield from frames_of(_part(_read(path, units, keys, scalars), split, path))
     elif path.suffix in UNITLESS_SUFFIXES:
         raise ValueError(
             f"{path} does not say what units it is in; add them, as in --units "
@@ -53,16 +56,17 @@ def read_frames(
         yield from _read_ase(path)
 
 
-def reference_values(atoms: Atoms) -> dict[str, Any]:
+def reference_values(atoms: Atoms, scalars: Collection[str] = ()) -> dict[str, Any]:
     """Return the reference values that came with a frame, eV, Å, e.
 
     The results of a calculator go before ``atoms.info`` and ``atoms.arrays``. The
     dipole of an ion depends on the origin, which files do not state: it is left out.
+    ``scalars`` are names of further molecular properties.
     """
     results = {} if atoms.calc is None else atoms.calc.results
     places = (results, atoms.info, atoms.arrays)
     found: dict[str, Any] = {}
-    for name in COMPARED:
+    for name in (*COMPARED, *scalars):
         value = next((p[name] for p in places if p.get(name) is not None), None)
         if value is not None and not (name == "dipole" and atoms.info.get("charge")):
             shape = _shape(name, len(atoms))
@@ -98,15 +102,16 @@ class ErrorTable:
     def result(self) -> dict[str, dict[str, float]]:
         """Return mean absolute, root mean square and largest error by property."""
         errors = {}
-        for name in COMPARED:
-            if name in self._differences:
-                difference = np.abs(np.concatenate(self._differences[name]))
-                errors[name] = {
-                    "mae": float(difference.mean()),
-                    "rmse": float(np.sqrt((difference**2).mean())),
-                    "max": float(difference.max()),
-                    "n_frames": len(self._differences[name]),
-                }
+        known = [name for name in COMPARED if name in self._differences]
+        further = sorted(self._differences.keys() - set(COMPARED))
+        for name in known + further:
+            difference = np.abs(np.concatenate(self._differences[name]))
+            errors[name] = {
+                "mae": float(difference.mean()),
+                "rmse": float(np.sqrt((difference**2).mean())),
+                "max": float(difference.max()),
+                "n_frames": len(self._differences[name]),
+            }
         return errors
 
 
@@ -118,14 +123,15 @@ def with_results(
     Reference values move to ``reference_energy`` and so on.
     """
     frame: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
-    for name in COMPARED:
+    numbers = {n for n, x in results.items() if isinstance(x, float)} - _ENERGIES
+    for name in (*COMPARED, *numbers):
         frame.info.pop(name, None)
         frame.arrays.pop(name, None)
     for name, value in reference.items():
         place = frame.arrays if name == "forces" else frame.info
         place[f"reference_{name}"] = value
-    if "polarizability" in results:
-        frame.info["polarizability"] = results["polarizability"]
+    for name in numbers | ({"polarizability"} & results.keys()):
+        frame.info[name] = results[name]
     named = {"energy", "forces", "dipole", "stress"} & results.keys()
     frame.calc = _results(frame, {name: results[name] for name in named})
     return frame
@@ -145,6 +151,8 @@ def frames_of(dataset: Dataset) -> Iterator[Atoms]:
             frame.info["charge"] = float(dataset.charges[index])
         if dataset.polarizability is not None:
             frame.info["polarizability"] = dataset.polarizability[index]
+        for name, values in dataset.scalars.items():
+            frame.info[name] = float(values[index])
         results: dict[str, Any] = {}
         if dataset.energy is not None:
             results["energy"] = float(dataset.energy[index])
@@ -160,8 +168,13 @@ def _results(atoms: Atoms, results: Mapping[str, Any]) -> SinglePointCalculator:
     return SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
 
 
-def _read(path: Path, units: Mapping[str, str], keys: Mapping[str, str]) -> Dataset:
-    known = {field.name for field in fields(Units)}
+def _read(
+    path: Path,
+    units: Mapping[str, str],
+    keys: Mapping[str, str],
+    scalars: Collection[str],
+) -> Dataset:
+    known = {field.name for field in fields(Units)} - {"scalars"} | set(scalars)
     for quantity in units.keys() - known:
         raise ValueError(
             f"--units states a unit of {quantity!r}, which is no quantity; they are "
@@ -171,7 +184,9 @@ def _read(path: Path, units: Mapping[str, str], keys: Mapping[str, str]) -> Data
         raise ValueError(
             "--units states no unit of length; add length=Angstrom or length=Bohr"
         )
-    return read_labelled(path, units=Units(**units), keys=keys)
+    plain = {name: unit for name, unit in units.items() if name not in scalars}
+    further = {name: unit for name, unit in units.items() if name in scalars}
+    return read_labelled(path, units=Units(**plain, scalars=further), keys=keys)
 
 
 def _part(dataset: Dataset, split: str | None, path: Path) -> Dataset:
@@ -209,7 +224,7 @@ def _read_ase(path: Path) -> Iterator[Atoms]:
 def _shape(name: str, n_atoms: int) -> tuple[int, ...]:
     per_frame: dict[str, tuple[int, ...]] = {"energy": (), "dipole": (3,)}
     per_frame["polarizability"] = (3, 3)
-    return (n_atoms, 3) if name == "forces" else per_frame[name]
+    return (n_atoms, 3) if name == "forces" else per_frame.get(name, ())
 
 
 def _array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -42,6 +42,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     _add_pyg(pyg)
     add_json(pyg)
+    mlff = formats.add_parser(
+        "mlff",
+        help="a So3krates checkpoint of mlff",
+        description="Import a flax checkpoint of a So3krates of mlff, beside which lie "
+        "hyperparameters.json and scales.json.",
+        epilog="example: molpool import mlff checkpoint_E_34440 --unit eV "
+        "--elements H C O --out my-so3krates",
+    )
+    _add_mlff(mlff)
+    add_json(mlff)
+    so3lr = formats.add_parser(
+        "so3lr",
+        help="the params.pkl of SO3LR",
+        description="Import the params.pkl of SO3LR.",
+        epilog="example: molpool import so3lr params.pkl --out my-so3lr",
+    )
+    _add_so3lr(so3lr)
+    add_json(so3lr)
 
 
 def _add_schnetpack(parser: ArgumentParser) -> None:
@@ -136,6 +154,66 @@ def _convert_schnetpack(arguments: Namespace) -> "NeuralPotential":
         elements=symbols or None,
         dipole_unit=arguments.dipole_unit,
         polarizability_unit=arguments.polarizability_unit,
+    )
+
+
+def _add_mlff(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
+    )
+    add_force(parser)
+    parser.add_argument(
+        "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
+    )
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        metavar="SYMBOL",
+        help="that it was trained on, such as H C O; by default all it has rows for",
+    )
+    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    parser.set_defaults(convert=_convert_mlff)
+
+
+def _convert_mlff(arguments: Namespace) -> "NeuralPotential":
+    from molpool_calc.importers import import_mlff  # noqa: PLC0415 - light start
+
+    symbols = arguments.elements and [
+        symbol for word in arguments.elements for symbol in word.split(",") if symbol
+    ]
+    return import_mlff(
+        arguments.file,
+        unit=arguments.unit,
+        name=arguments.name or arguments.out.resolve().name,
+        elements=symbols or None,
+    )
+
+
+def _add_so3lr(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the params.pkl")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
+    )
+    add_force(parser)
+    parser.add_argument(
+        "--long-range-cutoff",
+        type=float,
+        metavar="Å",
+        help="of electrostatics and dispersion (default: none, all pairs count; "
+        "periodic systems need one)",
+    )
+    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    parser.set_defaults(convert=_convert_so3lr)
+
+
+def _convert_so3lr(arguments: Namespace) -> "NeuralPotential":
+    from molpool_calc.importers import import_so3lr  # noqa: PLC0415 - light start
+
+    return import_so3lr(
+        arguments.file,
+        name=arguments.name or arguments.out.resolve().name,
+        long_range_cutoff=arguments.long_range_cutoff,
     )
 
 

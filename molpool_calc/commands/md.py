@@ -43,6 +43,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--timestep-fs", type=float, default=0.5, help="in fs (default: 0.5)")
     add("--steps", type=int, required=True, help="of the whole run, also with --resume")
     add("--replicas", type=int, default=1, help="in one forward pass (default: 1)")
+    add(
+        "--record",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="scalar properties to record at every step, such as gap",
+    )
     add("--every", type=int, default=10, help="steps between positions (default: 10)")
     add("--seed", type=int, default=0, help="of all random numbers (default: 0)")
     add(
@@ -116,4 +123,5 @@ def _job(arguments: Namespace) -> "DynamicsJob":
 
     named = {field.name: field.name for field in fields(DynamicsJob)}
     named["n_steps"], named["n_replicas"] = "steps", "replicas"
-    return DynamicsJob(**{key: getattr(arguments, name) for key, name in named.items()})
+    given = {key: getattr(arguments, name) for key, name in named.items()}
+    return DynamicsJob(**{**given, "record": tuple(arguments.record)})

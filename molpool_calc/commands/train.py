@@ -134,7 +134,8 @@ def _write_examples(path: Path, trained: "Trained", folder: Path) -> None:
     )
 
     frames = list(frames_of(trained.examples))
-    references = [reference_values(atoms) for atoms in frames]
+    scalars = trained.potential.scalars
+    references = [reference_values(atoms, scalars) for atoms in frames]
     for atoms in frames:
         atoms.positions = atoms.positions.round(8)  # as the file holds them
     calculator = MolPoolCalculator(folder, device="cpu", dtype="float64")

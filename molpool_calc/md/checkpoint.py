@@ -13,6 +13,8 @@ from molpool_calc.md.records import write_atomically
 from molpool_calc.md.state import MDState, Response
 
 CHECKPOINT = "checkpoint.npz"
+OTHER = "other "
+"""Beginning of the names of recorded properties in a checkpoint."""
 
 
 def save_checkpoint(path: Path, state: MDState) -> None:
@@ -28,6 +30,7 @@ def save_checkpoint(path: Path, state: MDState) -> None:
     }
     if response.dipole is not None:
         tensors["dipole"] = response.dipole
+    tensors |= {OTHER + name: values for name, values in response.others.items()}
     arrays: dict[str, Any] = {"step": np.int64(state.step)}
     for name, tensor in tensors.items():
         arrays[name] = tensor.cpu().numpy()
@@ -72,6 +75,11 @@ def _state(tensors: dict[str, Tensor], device: torch.device) -> MDState:
             energy=tensors["energy"].to(device),
             forces=tensors["forces"].to(device),
             dipole=None if dipole is None else dipole.to(device),
+            others={
+                name.removeprefix(OTHER): values.to(device)
+                for name, values in tensors.items()
+                if name.startswith(OTHER)
+            },
         ),
         heat=tensors["heat"].to(device),
         step=int(tensors["step"]),

@@ -89,12 +89,13 @@ def describe_run(
             f"{n_replicas} systems of up to {n_atoms} atoms were given, but a run "
             "takes replicas of one system; run different systems one by one"
         )
+    always = ("energy", "kinetic", "heat")
     has_dipole = state.response.dipole is not None
     dynamics = {
         **integrator.describe(),
         "every": every,
         "n_replicas": n_replicas,
-        "observables": ["energy", "kinetic", "heat"] + ["dipole"] * has_dipole,
+        "observables": [*always, *["dipole"] * has_dipole, *state.response.others],
         "atomic_numbers": numbers[:n_atoms],
         "masses": masses[:n_atoms],
         "free": system.free,

@@ -25,13 +25,21 @@ class NetworkForceField:
         engine: placed and frozen.
         batch: all replicas; only its positions change during a run.
         dipole: whether to evaluate the dipole at every step.
+        others: further scalar properties to evaluate at every step.
     """
 
-    def __init__(self, engine: Engine, batch: AtomsBatch, *, dipole: bool) -> None:
-        self.engine, self.batch = engine, batch
+    def __init__(
+        self,
+        engine: Engine,
+        batch: AtomsBatch,
+        *,
+        dipole: bool,
+        others: tuple[str, ...] = (),
+    ) -> None:
+        self.engine, self.batch, self.others = engine, batch, others
         self.lists = VerletList(engine.potential.cutoff, SKIN)
         names = {"energy", "forces"} | ({"dipole"} if dipole else set())
-        self.properties = frozenset(names)
+        self.properties = frozenset(names | set(others))
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
         """Return energies (eV), forces (eV/Å) and dipoles (e·Å), float64."""
@@ -45,4 +53,5 @@ class NetworkForceField:
             energy=prediction.energy,
             forces=prediction.forces.to(torch.float64),
             dipole=None if dipole is None else dipole.to(torch.float64),
+            others={name: (prediction.others or {})[name] for name in self.others},
         )

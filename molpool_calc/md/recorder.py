@@ -76,6 +76,7 @@ class Recorder:
             "kinetic": kinetic_energy(self._system, state.momenta),
             "heat": state.heat,
             "dipole": response.dipole,
+            **response.others,
         }
         row = torch.cat([_given(values[name]).flatten() for name in self._columns])
         numbers = row.cpu().numpy()

@@ -37,13 +37,18 @@ OBSERVABLES = {
     "heat": Observable((), "heat", "eV"),
     "dipole": Observable((3,), "dipole", "e Angstrom"),
 }
-"""The columns that step records may have."""
+"""The columns that step records may have besides scalar properties."""
+
+
+def observable_of(name: str) -> Observable:
+    """Return what a column holds; a name of no other kind is a scalar property."""
+    return OBSERVABLES.get(name, Observable((), name, "not stated"))
 
 
 def step_layout(n_replicas: int, observables: list[str]) -> np.dtype[np.void]:
     """Return the layout of a step record with the named observables, in that order."""
     columns = [
-        (name, "<f8", (n_replicas, *OBSERVABLES[name].shape)) for name in observables
+        (name, "<f8", (n_replicas, *observable_of(name).shape)) for name in observables
     ]
     return np.dtype([("step", "<i8"), *columns, ("crc32", "<u4")])
 

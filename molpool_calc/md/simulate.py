@@ -136,6 +136,7 @@ def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None
         ("energy", response.energy),
         ("force", response.forces),
         ("dipole", response.dipole),
+        *response.others.items(),
     ):
         if values is not None and values.requires_grad:
             raise ValueError(

@@ -5,7 +5,8 @@ every tensor is float64. Systems are independent of each other: replicas of one
 molecule are systems of one batch, moved by one call of the force field.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -23,11 +24,15 @@ _LINEAR = 1e-10
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Response:
-    """What the potential says at one set of positions; tensors carry no graph."""
+    """What the potential says at one set of positions; tensors carry no graph.
+
+    ``others`` are further molecular properties that are to be recorded.
+    """
 
     energy: Float64[Tensor, " systems"]
     forces: Float64[Tensor, "atoms 3"]
     dipole: Float64[Tensor, "systems 3"] | None
+    others: Mapping[str, Float64[Tensor, " systems"]] = field(default_factory=dict)
 
 
 @runtime_checkable

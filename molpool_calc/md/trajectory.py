@@ -20,6 +20,7 @@ from molpool_calc.md.manifest import TRAJECTORY, Manifest, read_manifest
 from molpool_calc.md.records import (
     FRAMES,
     OBSERVABLES,
+    observable_of,
     STEPS,
     Records,
     frame_layout,
@@ -38,7 +39,7 @@ class RunData:
 
     Units: fs, eV, e·Å, Å, Å/fs, amu, K. ``heat`` is what a thermostat has put in:
     ``energies + kinetic - heat`` is conserved. ``status`` is ``running`` for a run
-    that was killed or has not ended. ``inputs`` are the caller's, from ``run.json``.
+    that was killed or has not ended. ``others`` are the scalar properties recorded. ``inputs`` are the caller's, from ``run.json``.
     """
 
     times_fs: Float64[np.ndarray, " steps"]
@@ -46,6 +47,7 @@ class RunData:
     kinetic: Float64[np.ndarray, "replicas steps"]
     heat: Float64[np.ndarray, "replicas steps"]
     dipoles: Float64[np.ndarray, "replicas steps 3"] | None
+    others: Mapping[str, Float64[np.ndarray, "replicas steps"]]
     frame_steps: Int[np.ndarray, " frames"]
     positions: Float64[np.ndarray, "replicas frames atoms 3"]
     velocities: Float32[np.ndarray, "replicas frames atoms 3"]
@@ -89,6 +91,11 @@ def read_run(folder: Path) -> RunData:
         kinetic=replicas_first(steps, "kinetic"),
         heat=replicas_first(steps, "heat"),
         dipoles=replicas_first(steps, "dipole") if has_dipole else None,
+        others={
+            name: replicas_first(steps, name)
+            for name in dynamics["observables"]
+            if name not in OBSERVABLES
+        },
         frame_steps=np.ascontiguousarray(frames["step"]),
         positions=replicas_first(frames, "position"),
         velocities=replicas_first(frames, "velocity"),
@@ -174,7 +181,8 @@ def _write_h5(path: Path, manifest: Manifest, steps: Records, frames: Records) -
         timestep = manifest["dynamics"]["timestep_fs"]
         clock = _Clock(file, steps["step"], timestep)
         for name in manifest["dynamics"]["observables"]:
-            _, h5_name, unit = OBSERVABLES[name]
+            _, h5_name, unit = observable_of(name)
+            unit = manifest.get("units", {}).get(name, unit)
             clock.element(file, f"observables/{h5_name}", steps[name], unit)
         clock = _Clock(file, frames["step"], timestep)
         for replica in range(manifest["dynamics"]["n_replicas"]):
@@ -230,7 +238,7 @@ def _read_h5(
             observables, particles = file["observables"], file["particles"]
             steps = _empty(observables["potential_energy/step"], by_step)
             for name in (by_step.names or ())[1:-1]:
-                values = observables[f"{OBSERVABLES[name].h5_name}/value"]
+                values = observables[f"{observable_of(name).h5_name}/value"]
                 _fill(steps[name], values)
             frames = _empty(particles[f"{_replica(0)}/position/step"], by_frame)
             for replica in range(by_frame["position"].shape[0]):

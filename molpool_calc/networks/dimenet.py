@@ -195,7 +195,7 @@ class DimeNetPlusPlus(nn.Module):
         blocks, n_orders = list(self._blocks()), self.n_spherical
         first = torch.cat([block.angular_first.weight for block in blocks])
         # [orders, pairs, n] @ [orders, n, blocks·basis]
-        by_order = spherical.view(spherical.shape[0], n_orders, -1).transpose(0, 1)
+        by_order = torch.stack(spherical.chunk(n_orders, dim=1))
         matrices = first.view(first.shape[0], n_orders, -1).permute(1, 2, 0)
         reduced = (by_order @ matrices).transpose(0, 1).chunk(len(blocks), dim=2)
         return [

@@ -57,7 +57,7 @@ class Triplets:
         n_slots = n_middles * n_columns // values.shape[1]
         slots = _in_slots(values, self.arriving, n_slots)
         received = self.legendre @ slots.view(n_middles, n_columns, n_features)
-        return received.view(-1, n_features).index_select(0, self.leaving)
+        return received.flatten(0, 1).index_select(0, self.leaving)
 
 
 def triplets(edges: Edges, *, n_orders: int, angle_at: AngleAt) -> Triplets:

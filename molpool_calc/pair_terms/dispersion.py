@@ -86,7 +86,9 @@ class QDODispersion(nn.Module):
         self._half_polarizability = 0.5 * free
         self._c6 = _mixed_c6(free, c6) * (-0.5 * HARTREE)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QDODispersion":
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "QDODispersion":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = fn(self._c6).device
         self._c6 = self._c6.to(device)

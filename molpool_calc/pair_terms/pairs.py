@@ -73,13 +73,13 @@ def require_cutoff(cutoff: float | None, what: str) -> float:
     """Return the cutoff in Å, infinity for ``None``.
 
     Raises:
-        ValueError: it is not positive.
+        ValueError: it is not positive and finite.
     """
     if cutoff is None:
         return torch.inf
-    if not cutoff > 0.0:
+    if not 0.0 < cutoff < torch.inf:
         raise ValueError(
-            f"the cutoff of {what} is {cutoff!r} Å, but must be positive; leave it out "
-            "to take all pairs"
+            f"the cutoff of {what} is {cutoff!r} Å, but must be positive and "
+            "finite; leave it out to take all pairs"
         )
     return float(cutoff)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from molpool_calc.edges import within
 from molpool_calc.interfaces import AtomsBatch, Edges, Prediction
 from molpool_calc.networks.layers import (
     CUTOFF_FUNCTIONS,
@@ -67,6 +68,7 @@ class ZBLRepulsion(nn.Module):
         """Return the energies of the atoms in eV, float64."""
         del prediction
         softplus = nn.functional.softplus
+        edges = within(edges, self.reach)  # of a long-range list, most pairs are not
         d = pair_distances(edges)
         nuclear = batch.atomic_numbers.to(d.dtype)
         inverse_lengths = nuclear ** softplus(self.power) * softplus(
@@ -78,7 +80,8 @@ class ZBLRepulsion(nn.Module):
         weights = softplus(self.weights)
         weights = weights * (0.5 * COULOMB / weights.sum())
         screening = torch.exp(scaled * -softplus(self.exponents)) @ weights
-        near = self.envelope(d, self.cutoff) * smooth_switch(d, 0.0, self.reach)
+        envelope = self.envelope(edges.distances, self.cutoff).view(d.shape)
+        near = envelope * smooth_switch(d, 0.0, self.reach)
         return sum_over_pairs(edges, screening * near * (z_i * z_j) / d)
 
 

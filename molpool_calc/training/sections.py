@@ -230,6 +230,8 @@ class TrainingSection:
         seed: of the initial weights and the order of the frames.
         dtype: ``float32`` or ``float64``.
         threads: of the processor; by default PyTorch's choice.
+        start_from: a potential, by bundled name or by folder relative to the recipe,
+            whose weights are the initial ones where they fit; random by default.
     """
 
     batch_size: int = 16
@@ -249,6 +251,7 @@ class TrainingSection:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     threads: int | None = None
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         demand_positive(

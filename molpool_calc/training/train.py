@@ -23,6 +23,7 @@ from molpool_calc.training.recipe import Recipe
 from molpool_calc.training.schedule import learning_rate
 from molpool_calc.training.specification import build_spec
 from molpool_calc.training.splits import split_frames
+from molpool_calc.training.start import start_from
 from molpool_calc.training.targets import (
     error_unit,
     labelled_properties,
@@ -95,6 +96,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(options.seed)
             self.potential = NeuralPotential(self.spec).to(self.dtype)
+        if options.start_from is not None:
+            start_from(self.potential, options.start_from, recipe.folder)
         self.labelled = labelled_properties(self.potential, dataset)
         self.objective = objective_of(recipe, self.spec, self.labelled)
         device = torch.device("cpu")

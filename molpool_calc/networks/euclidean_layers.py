@@ -1,0 +1,231 @@
+"""Layers of the Euclidean transformer: filters, attention, exchange.
+
+Equations and symbols are those of ``so3krates_euclidean``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molpool_calc.interfaces import Edges
+from molpool_calc.networks.layers import TwoLayer, dense
+from molpool_calc.networks.pair_attention import (
+    differences,
+    query_times_key,
+    sum_degrees,
+    sum_heads,
+)
+from molpool_calc.networks.spherical import DegreeSums
+
+LAYER_NORM_EPSILON = 1e-6
+"""Of the published code; keeps the norm of equal features finite."""
+
+
+class RadialFilters(nn.Module):
+    """MLP_r(φ(d)) of both filters of all layers at once, in two matrix products."""
+
+    def __init__(self, n_filters: int, n_rbf: int, n_features: int) -> None:
+        super().__init__()
+        self.n_filters = n_filters
+        self.first = dense(n_rbf, n_filters * n_features)
+        self.second = _blocks(n_filters, n_features, n_features)
+        self.bias = nn.Parameter(torch.zeros(n_filters, 1, n_features))
+
+    def forward(
+        self,
+        basis: Float[Tensor, "pairs rbf"],
+        shift: Float[Tensor, "filters 1 features"],
+    ) -> Float[Tensor, "filters pairs features"]:
+        """Return the filters, ``shift`` added to each."""
+        hidden = nn.functional.silu(self.first(basis))
+        hidden = hidden.view(basis.shape[0], self.n_filters, -1).transpose(0, 1)
+        return torch.baddbmm(self.bias + shift, hidden, self.second)
+
+
+class SphericalFilters(nn.Module):
+    """MLP_s(c(χ_j − χ_i)) of both filters of one layer."""
+
+    def __init__(self, n_degrees: int, n_features: int) -> None:
+        super().__init__()
+        width = n_features // 4
+        self.first = dense(n_degrees, 2 * width)
+        self.second = _blocks(2, width, n_features)
+        self.bias = nn.Parameter(torch.zeros(2, 1, n_features))
+
+    def shift(self, *, initial: bool) -> Float[Tensor, "2 1 features"]:
+        """Return what does not depend on the pair: for χ = 0, that is everything."""
+        if not initial:
+            return self.bias
+        hidden = nn.functional.silu(self.first.bias).view(2, 1, -1)
+        return torch.baddbmm(self.bias, hidden, self.second)
+
+    def forward(
+        self,
+        radial: Float[Tensor, "2 pairs features"],
+        invariants: Float[Tensor, "pairs degrees"],
+    ) -> Float[Tensor, "2 pairs features"]:
+        """Return ``radial`` plus the spherical filters without their shift."""
+        hidden = nn.functional.silu(self.first(invariants))
+        hidden = hidden.view(invariants.shape[0], 2, -1).transpose(0, 1)
+        return torch.baddbmm(radial, hidden, self.second)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class PairGeometry:
+    """What all layers need of the pairs; the envelope is over the norm."""
+
+    edges: Edges
+    envelope: Float[Tensor, "... pairs 1"]
+    harmonics: Float[Tensor, "pairs m_tot"]
+    sums: DegreeSums
+    n_degrees: int
+
+
+class PairAttention(nn.Module):
+    """Attention of the features, by heads, and of the Euclidean variables, by degrees.
+
+    Queries, keys and values of a head are linear in the head's own features; matrices
+    act from the right.
+    """
+
+    head_sums: Tensor
+
+    def __init__(self, n_features: int, n_heads: int, n_degrees: int) -> None:
+        super().__init__()
+        self.n_heads, self.n_degrees = n_heads, n_degrees
+        widths = (n_features // n_heads, n_features // n_degrees)
+        self.queries = _blocks(n_heads, widths[0], widths[0])
+        self.keys = _blocks(n_heads, widths[0], widths[0])
+        self.values = _blocks(n_heads, widths[0], widths[0])
+        self.degree_queries = _blocks(n_degrees, widths[1], widths[1])
+        self.degree_keys = _blocks(n_degrees, widths[1], widths[1])
+        sums = torch.zeros(2, n_features, max(n_heads, n_degrees))
+        for part, width in zip(sums, widths, strict=True):
+            rows = torch.arange(n_features)
+            part[rows, rows // width] = 1.0
+        self.register_buffer("head_sums", sums, persistent=False)
+
+    def forward(
+        self,
+        scalars: Float[Tensor, "atoms features"],
+        filters: Float[Tensor, "2 pairs features"],
+        pairs: PairGeometry,
+    ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
+        """Return the changes of features and Euclidean variables."""
+        queries, keys, values = self._project(scalars)
+        products = query_times_key(pairs.edges, queries, keys) * filters
+        weights = torch.bmm(products, self.head_sums) * pairs.envelope
+        alpha, beta = weights.unbind(0)
+        if self.n_heads != self.n_degrees:
+            alpha, beta = alpha[:, : self.n_heads], beta[:, : self.n_degrees]
+        change = sum_heads(pairs.edges, alpha, values)
+        return change, sum_degrees(pairs.edges, beta, pairs.harmonics, pairs.sums)
+
+    def _project(
+        self, scalars: Float[Tensor, "atoms features"]
+    ) -> tuple[
+        Float[Tensor, "2 atoms features"],
+        Float[Tensor, "2 atoms features"],
+        Float[Tensor, "heads atoms f"],
+    ]:
+        """Return queries and keys of both attentions, and the values."""
+        q, k, dq, dk = self.queries, self.keys, self.degree_queries, self.degree_keys
+        if self.n_heads == self.n_degrees:
+            both, values = _by_head(scalars, (q, dq, k, dk), self.values)
+            queries, keys = both.view(2, 2, *scalars.shape).unbind(0)
+            return queries, keys, values
+        first, values = _by_head(scalars, (q, k), self.values)
+        second, _ = _by_head(scalars, (dq, dk), dk)
+        queries, keys = torch.stack((first, second), dim=1).unbind(0)
+        return queries, keys, values
+
+
+class EuclideanLayer(nn.Module):
+    """Attention, then an exchange between features and Euclidean variables."""
+
+    def __init__(
+        self,
+        *,
+        n_features: int,
+        n_heads: int,
+        n_degrees: int,
+        layer_norm_1: bool,
+        layer_norm_2: bool,
+        residual_mlp_1: bool,
+        residual_mlp_2: bool,
+    ) -> None:
+        super().__init__()
+        self.spherical = SphericalFilters(n_degrees, n_features)
+        self.attention = PairAttention(n_features, n_heads, n_degrees)
+        self.norm_1 = _norm(n_features, layer_norm_1)
+        self.norm_2 = _norm(n_features, layer_norm_2)
+        self.residual_1 = _residual(n_features, residual_mlp_1)
+        self.residual_2 = _residual(n_features, residual_mlp_2)
+        self.exchange = dense(n_features + n_degrees, n_features + n_degrees)
+
+    def forward(
+        self,
+        scalars: Float[Tensor, "atoms features"],
+        euclidean: Float[Tensor, "atoms m_tot"] | None,
+        filters: Float[Tensor, "2 pairs features"],
+        pairs: PairGeometry,
+    ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
+        """Return both after the layer; ``euclidean=None`` stands for zeros."""
+        if euclidean is not None:
+            invariants = pairs.sums(differences(pairs.edges, euclidean))
+            filters = self.spherical(filters, invariants)
+        change, received = self.attention(scalars, filters, pairs)
+        euclidean = received if euclidean is None else euclidean + received
+        scalars = self.residual_1(self.norm_1(scalars + change))
+        exchanged = self.exchange(torch.cat((scalars, pairs.sums(euclidean)), dim=1))
+        change, gain = torch.split(exchanged, [scalars.shape[1], pairs.n_degrees], dim=1)
+        euclidean = torch.addcmul(euclidean, euclidean, pairs.sums.expand(gain))
+        return self.norm_2(self.residual_2(scalars + change)), euclidean
+
+
+class ResidualMLP(nn.Module):
+    """x + Lin₂(silu(Lin₁(silu x)))."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.mlp = TwoLayer(n_features, n_features, n_features, "silu")
+
+    def forward(
+        self, x: Float[Tensor, "atoms features"]
+    ) -> Float[Tensor, "atoms features"]:
+        """Return the features after the network."""
+        return torch.add(x, self.mlp(nn.functional.silu(x)))
+
+
+def _by_head(
+    x: Float[Tensor, "atoms features"],
+    joined: Sequence[Float[Tensor, "heads f f"]],
+    apart: Float[Tensor, "heads f f"],
+) -> tuple[Float[Tensor, "maps atoms features"], Float[Tensor, "heads atoms f"]]:
+    """Return the maps of each head's features: some with joined heads, one without."""
+    n_heads, width = apart.shape[0], apart.shape[1]
+    grouped = x.view(-1, n_heads, width).transpose(0, 1)
+    mapped = torch.bmm(grouped, torch.cat((*joined, apart), dim=2))
+    first, last = torch.split(mapped, [len(joined) * width, width], dim=2)
+    first = first.view(n_heads, -1, len(joined), width).permute(2, 1, 0, 3)
+    return first.reshape(len(joined), *x.shape), last
+
+
+def _blocks(n_blocks: int, n_in: int, n_out: int) -> nn.Parameter:
+    """Return matrices, Xavier-uniform each, that act from the right."""
+    bound = sqrt(6.0 / (n_in + n_out))
+    return nn.Parameter(torch.empty(n_blocks, n_in, n_out).uniform_(-bound, bound))
+
+
+def _norm(n_features: int, wanted: bool) -> nn.Module:
+    if not wanted:
+        return nn.Identity()
+    return nn.LayerNorm(n_features, eps=LAYER_NORM_EPSILON)
+
+
+def _residual(n_features: int, wanted: bool) -> nn.Module:
+    return ResidualMLP(n_features) if wanted else nn.Identity()
