@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 from small_potentials import (
     crystal,
-    ethanol,
     potential_of,
     small_potential,
     small_spec,
@@ -35,7 +34,7 @@ def failed(found: dict) -> set[str]:
 @pytest.fixture(scope="module")
 def sound() -> dict:
     """Of a potential with nothing wrong."""
-    return audit(small_potential(), ethanol(), dynamics=SHORT)
+    return audit(small_potential(), water(), dynamics=SHORT)
 
 
 def test_a_sound_potential_passes(sound):
@@ -43,12 +42,8 @@ def test_a_sound_potential_passes(sound):
     assert failed(sound) == set()
     judged = {name for name in NAMES if sound[name]["passed"]}
     assert judged == set(NAMES) - {"influence_radius", "nve_drift"}
-    assert sound["system"] == "C2H6O"
-    assert sound["n_atoms"] == 9
-
-
-def test_the_result_is_the_same_each_time(sound):
-    assert audit(small_potential(), ethanol(), dynamics=SHORT) == sound
+    assert sound["system"] == "H2O"
+    assert sound["n_atoms"] == 3
 
 
 def test_the_influence_of_a_local_potential_ends(sound):
@@ -183,21 +178,19 @@ def test_a_pooling_that_weighs_atoms_has_influence_at_any_distance():
 def jump(**options: object) -> float:
     potential = small_potential(**options)
     check = smoothness(Probe(potential, CPU), water(), np.random.default_rng(0))
-    assert check.passed == (check.value <= 1e-5)
+    assert check.passed == (check.value <= 1e-6)
     return check.value
 
 
 @pytest.mark.parametrize("cutoff_function", ["cosine", "polynomial", "mollifier"])
 def test_cutoff_functions_are_smooth_enough(cutoff_function):
     """The cosine has a kink in its force constants only."""
-    assert jump(cutoff_function=cutoff_function) < 1e-6
+    assert jump(cutoff_function=cutoff_function) < 1e-7
 
 
-@pytest.mark.parametrize("n_encoder_blocks", [1, 2])
-def test_the_activation_of_an_attention_decides_whether_it_is_smooth(n_encoder_blocks):
-    pooling = {**ATTENTION, "n_encoder_blocks": n_encoder_blocks}
-    assert jump(pooling={**pooling, "activation": "silu"}) < 1e-6
-    assert jump(pooling={**pooling, "activation": "relu"}) > 1e-4
+def test_the_activation_of_an_attention_decides_whether_it_is_smooth():
+    assert jump(pooling={**ATTENTION, "activation": "silu"}) < 1e-7
+    assert jump(pooling={**ATTENTION, "activation": "relu"}, seed=1) > 1e-4
 
 
 def scalar_only() -> NeuralPotential:
@@ -216,6 +209,11 @@ def test_without_energy_what_needs_forces_is_not_measured():
     }
     assert found["passed"]
     assert "gap" in found["equivariance"]["of"]
+
+
+def test_the_result_is_the_same_each_time():
+    first, second = (audit(scalar_only(), water(), dynamics=SHORT) for _ in range(2))
+    assert first == second
 
 
 def test_one_atom_can_be_audited():

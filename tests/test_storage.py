@@ -265,7 +265,7 @@ def test_a_wrong_argument_of_the_network_is_named(folder, argument, value, messa
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("pooling", "softmax", "pooling 'softmax' is unknown; choose one of sum, mean"),
+        ("pooling", "max", "pooling 'max' is unknown; choose one of sum, mean"),
         ("activation", "relu", r"activation[\s\S]*'relu'"),
         ("shift", 1.0, r"head energy: .*'shift'"),
         ("reference_energies", {"C": 1.0}, r"head energy: .*keys \['C'\]"),

@@ -17,11 +17,11 @@ from molpool_calc.atoms import (
     charge_and_spin_of,
 )
 from molpool_calc.evaluator import MAX_ATOMS_PER_BATCH, Evaluator
+from molpool_calc.interfaces import Prediction
 from molpool_calc.neighbors import VerletList
 from molpool_calc.potential import NeuralPotential
 
 Results = Mapping[str, Any]
-WITH_FORCES = frozenset({"energy", "forces"})
 OF_SYSTEM = frozenset({"dipole", "polarizability"})
 """Arrays that have no row for each atom."""
 
@@ -56,44 +56,63 @@ class Probe:
         found = self._evaluator.evaluate_many(structures, states, self.wanted)
         return [results for results, _ in found]
 
-    def at(
+    def energies(
         self, atoms: Atoms, positions: Float[np.ndarray, "places atoms 3"]
-    ) -> tuple[
-        Float[np.ndarray, " places"],
-        Float[np.ndarray, "places atoms 3"],
-    ]:
-        """Return energies and forces of the structure at many sets of positions.
+    ) -> Float[np.ndarray, " places"]:
+        """Return energies of the structure at many sets of positions.
 
         Raises:
             CalculationFailed: one of them is NaN or infinite.
         """
-        per_pass = max(1, MAX_ATOMS_PER_BATCH // len(atoms))
-        passes = [
-            self._pass(atoms, positions[first : first + per_pass])
-            for first in range(0, len(positions), per_pass)
-        ]
-        energies, forces = (np.concatenate(part) for part in zip(*passes, strict=True))
-        if not np.isfinite(energies).all() or not np.isfinite(forces).all():
-            raise CalculationFailed(
-                "an energy or force came out as NaN or infinite near the structure; "
-                "give one near its equilibrium"
-            )
-        return energies, forces.reshape(positions.shape)
+        passes = self._passes(atoms, positions, "energy")
+        return _finite(np.concatenate([_array(found.energy) for found in passes]))
 
-    def _pass(
+    def forces(
         self, atoms: Atoms, positions: Float[np.ndarray, "places atoms 3"]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Float[np.ndarray, "places atoms 3"]:
+        """Return forces on the structure at many sets of positions.
+
+        Raises:
+            CalculationFailed: one of them is NaN or infinite.
+        """
+        passes = self._passes(atoms, positions, "forces")
+        forces = np.concatenate([_array(found.forces) for found in passes])
+        return _finite(forces.reshape(positions.shape))
+
+    def _passes(
+        self,
+        atoms: Atoms,
+        positions: Float[np.ndarray, "places atoms 3"],
+        wanted: str,
+    ) -> list[Prediction]:
         engine = self._evaluator.engines[0]
-        batch = batch_from_atoms(
-            [atoms] * len(positions), dtype=engine.dtype, device=engine.device
+        per_pass = max(1, MAX_ATOMS_PER_BATCH // len(atoms))
+        passes = []
+        for first in range(0, len(positions), per_pass):
+            part = positions[first : first + per_pass]
+            batch = batch_from_atoms(
+                [atoms] * len(part), dtype=engine.dtype, device=engine.device
+            )
+            places = torch.as_tensor(part.reshape(-1, 3)).to(batch.positions)
+            batch = replace(batch, positions=places)
+            pairs = VerletList(self.cutoff, 0.0).update(batch)
+            found = engine.evaluate(batch, pairs, frozenset({wanted}))
+            passes.append(found)
+        return passes
+
+
+def _array(values: torch.Tensor | None) -> np.ndarray:
+    assert values is not None  # asked for
+    return values.cpu().numpy()
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise CalculationFailed(
+            "an energy or force came out as NaN or infinite near the structure; give "
+            "one near its equilibrium"
         )
-        places = torch.as_tensor(positions.reshape(-1, 3)).to(batch.positions)
-        batch = replace(batch, positions=places)
-        pairs = VerletList(self.cutoff, 0.0).update(batch)
-        prediction = engine.evaluate(batch, pairs, WITH_FORCES)
-        assert prediction.energy is not None  # asked for
-        assert prediction.forces is not None
-        return prediction.energy.cpu().numpy(), prediction.forces.cpu().numpy()
+    return values
 
 
 def differences(found: Results, expected: Results) -> dict[str, float]:

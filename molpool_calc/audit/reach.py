@@ -73,7 +73,7 @@ def _influence(probe: Probe, both: Atoms, generator: np.random.Generator) -> flo
     directions /= np.linalg.norm(directions, axis=1)[:, None]
     positions = np.tile(both.positions, (n + 1, 1, 1))
     positions[np.arange(n) + 1, np.arange(n)] += NUDGE * directions
-    _, forces = probe.at(both, positions)
+    forces = probe.forces(both, positions)
     changes = np.linalg.norm(forces[1:, n:] - forces[0, n:], axis=2)
     apart = both.positions[:n, None] - both.positions[None, n:]
     distances = np.linalg.norm(apart, axis=2)

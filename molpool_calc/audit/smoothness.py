@@ -5,8 +5,8 @@ computed at even steps along two straight paths, a random distortion of the stru
 and its outermost atom pulled away until it is beyond the cutoff of all others. The
 steps where their fifth differences are largest, for a jump survives there and what is
 smooth does not, are divided again and again, each time keeping the part that a jump is
-in. What is left of a step of 10⁻⁸ Å is the jump itself, or next to nothing: a force
-constant of 100 eV/Å² leaves 2e-6 eV/Å. So a cutoff function with a continuous first
+in. What is left of a step of 2·10⁻⁹ Å is the jump itself, or next to nothing: a force
+constant of 100 eV/Å² leaves 2e-7 eV/Å. So a cutoff function with a continuous first
 derivative passes (its kink is in the force constants), and a ReLU in the pooling does
 not.
 """
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from molpool_calc.audit.check import Check, unmeasured
 from molpool_calc.audit.probe import Probe
 
-MAX_JUMP = 1e-5
+MAX_JUMP = 1e-6
 UNIT = "eV/Å, eV"
 N_STEPS = 240
 N_PARTS, PER_PART = 6, 2
@@ -30,7 +30,7 @@ ORDER = 5
 """Of the differences; in one step, a jump has the weights 1, -4, 6, -4, 1 in them."""
 DIVISIONS, DIVISOR = 3, 8
 """How often a step is divided by what, its parts compared by their differences."""
-HALVINGS = 11
+HALVINGS = 14
 """After that a jump is larger than all smooth changes, and the larger half has it."""
 DISTORTION = 0.15  # Å
 PULLED = 8.0
@@ -74,30 +74,25 @@ def _largest_jump(
 ) -> tuple[float, float]:
     """Return the largest jumps of a force component and of the energy on a path."""
 
-    def at(
-        places: Float[np.ndarray, " places"],
-    ) -> tuple[Float[np.ndarray, "places 1"], Float[np.ndarray, "places components"]]:
-        """Return energies and forces at fractions of the path."""
-        positions = atoms.positions + places[:, None, None] * path
-        energies, forces = probe.at(atoms, positions)
-        return energies[:, None], forces.reshape(len(places), -1)
+    def positions(places: np.ndarray) -> np.ndarray:
+        """Return the structure at fractions of the path."""
+        moved: np.ndarray = atoms.positions + places[:, None, None] * path
+        return moved
 
+    def forces(places: np.ndarray) -> np.ndarray:
+        return probe.forces(atoms, positions(places)).reshape(len(places), -1)
+
+    def energies(places: np.ndarray) -> np.ndarray:
+        return probe.energies(atoms, positions(places))[:, None]
+
+    return _jump(forces), _jump(energies)
+
+
+def _jump(at: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the largest change of a function of 0 … 1 left in a very small step."""
     places = np.linspace(0.0, 1.0, N_STEPS + 1)
-    energies, forces = at(places)
-    return (
-        _jump(lambda s: at(s)[1], places, forces),
-        _jump(lambda s: at(s)[0], places, energies),
-    )
-
-
-def _jump(
-    at: Callable[[np.ndarray], np.ndarray],
-    places: Float[np.ndarray, " places"],
-    values: Float[np.ndarray, "places components"],
-) -> float:
-    """Return the largest change that is left in a very small step."""
-    width = float(places[1] - places[0])
-    left = places[_suspects(values)]
+    width = float(places[1])
+    left = places[_suspects(at(places))]
     for _ in range(DIVISIONS):
         width /= DIVISOR
         # as many points on both sides as differences around the first and last need

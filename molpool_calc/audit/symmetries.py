@@ -91,7 +91,7 @@ def finite_difference_forces(
     for place, atom in enumerate(chosen):
         for axis in range(3):
             displaced[place, axis, :, atom, axis] += STEP * np.array([-2, -1, 1, 2])
-    energies, _ = probe.at(atoms, displaced.reshape(-1, len(atoms), 3))
+    energies = probe.energies(atoms, displaced.reshape(-1, len(atoms), 3))
     slopes = energies.reshape(-1, 3, 4) @ [1.0, -8.0, 8.0, -1.0] / (12.0 * STEP)
     error = np.abs(probe.alone(atoms)["forces"][chosen] + slopes).max()
     details = {"step": STEP, "n_atoms_moved": len(chosen)}

@@ -24,7 +24,9 @@ class Constants(nn.Module):
             copy = value.to(torch.get_default_dtype())
             self.register_buffer(name, copy, persistent=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constants":
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "Constants":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in self._originals.items():
             setattr(self, name, value.to(getattr(self, name)))

@@ -31,9 +31,7 @@ def block_diagonal(
     matrices: Float[Tensor, "layers kinds heads width width"],
 ) -> Float[Tensor, "layers kinds features features"]:
     """Return the matrices of the heads as blocks of one matrix."""
-    n = matrices.shape[2]
-    eye = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
-    blocks = matrices[:, :, :, :, None, :] * eye[:, None, :, None]
+    blocks = torch.diag_embed(matrices.movedim(2, -1), dim1=2, dim2=4)
     return blocks.flatten(4, 5).flatten(2, 3)
 
 
