@@ -49,21 +49,22 @@ QM7B_NETWORKS = {
     "n_int_embedding = 32\nn_out_embedding = 64\nn_interactions = 2\n"
     "n_output_layers = 1\ncutoff = 4.0",
 }
-QM7B_EPOCHS = {"schnet": 40, "dimenet++": 20}
+QM7B_EPOCHS = {"schnet": 40, "dimenet++": 12}
 ETHANOL_NETWORKS = {
     "schnet": 'kind = "schnet"\nn_features = 64\nn_interactions = 3\ncutoff = 5.0\n'
     'n_rbf = 25\ncutoff_function = "polynomial"',
     "painn": 'kind = "painn"\nn_features = 32\nn_interactions = 3\ncutoff = 5.0\n'
     'n_rbf = 20\nradial_basis = "bessel"\ncutoff_function = "polynomial"',
     "so3krates": 'kind = "so3krates-euclidean"\nn_features = 64\nn_interactions = 2\n'
-    "cutoff = 5.0\ndegrees = [1, 2, 3]\nn_heads = 4",
+    "cutoff = 5.0\ndegrees = [1, 2]\nn_heads = 4\n"
+    "n_neighbors = 8.0\ncharge_embedding = false\nspin_embedding = false",
 }
 ETHANOL_ENERGIES = {
     "sum": 'pooling = "sum"',
     "sum + attention": f'pooling = "sum"\ncorrection = {{ pooling = {ATTENTION} }}',
     "attention": f"pooling = {ATTENTION}",
 }
-ETHANOL_EPOCHS = 100
+ETHANOL_EPOCHS = 60
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,7 +170,7 @@ def test_implemented_properties_belong_to_the_instance():
 
 
 def test_a_mean_has_forces_but_no_stress():
-    atoms = with_calc(crystal(), calculator("mean"))
+    atoms = with_calc(crystal(), calculator("mean", allow_unsuitable_pooling=True))
     assert atoms.get_forces().shape == (5, 3)
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stress()

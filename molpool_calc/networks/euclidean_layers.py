@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from molpool_calc.interfaces import Edges
 from molpool_calc.networks.layers import TwoLayer, dense
 from molpool_calc.networks.pair_attention import (
+    UnorderedPairs,
     differences,
     query_times_key,
     sum_degrees,
@@ -42,7 +43,7 @@ class RadialFilters(nn.Module):
     ) -> Float[Tensor, "filters pairs features"]:
         """Return the filters, ``shift`` added to each."""
         hidden = nn.functional.silu(self.first(basis))
-        hidden = hidden.view(basis.shape[0], self.n_filters, -1).transpose(0, 1)
+        hidden = hidden.view(-1, self.n_filters, self.second.shape[1]).transpose(0, 1)
         return torch.baddbmm(self.bias + shift, hidden, self.second)
 
 
@@ -65,12 +66,12 @@ class SphericalFilters(nn.Module):
 
     def forward(
         self,
-        radial: Float[Tensor, "2 pairs features"],
-        invariants: Float[Tensor, "pairs degrees"],
-    ) -> Float[Tensor, "2 pairs features"]:
+        radial: Float[Tensor, "2 filtered features"],
+        invariants: Float[Tensor, "filtered degrees"],
+    ) -> Float[Tensor, "2 filtered features"]:
         """Return ``radial`` plus the spherical filters without their shift."""
         hidden = nn.functional.silu(self.first(invariants))
-        hidden = hidden.view(invariants.shape[0], 2, -1).transpose(0, 1)
+        hidden = hidden.view(-1, 2, self.second.shape[1]).transpose(0, 1)
         return torch.baddbmm(radial, hidden, self.second)
 
 
@@ -83,6 +84,7 @@ class PairGeometry:
     harmonics: Float[Tensor, "pairs m_tot"]
     sums: DegreeSums
     n_degrees: int
+    unordered: UnorderedPairs | None
 
 
 class PairAttention(nn.Module):
@@ -91,8 +93,6 @@ class PairAttention(nn.Module):
     Queries, keys and values of a head are linear in the head's own features; matrices
     act from the right.
     """
-
-    head_sums: Tensor
 
     def __init__(self, n_features: int, n_heads: int, n_degrees: int) -> None:
         super().__init__()
@@ -103,11 +103,6 @@ class PairAttention(nn.Module):
         self.values = _blocks(n_heads, widths[0], widths[0])
         self.degree_queries = _blocks(n_degrees, widths[1], widths[1])
         self.degree_keys = _blocks(n_degrees, widths[1], widths[1])
-        sums = torch.zeros(2, n_features, max(n_heads, n_degrees))
-        for part, width in zip(sums, widths, strict=True):
-            rows = torch.arange(n_features)
-            part[rows, rows // width] = 1.0
-        self.register_buffer("head_sums", sums, persistent=False)
 
     def forward(
         self,
@@ -118,12 +113,26 @@ class PairAttention(nn.Module):
         """Return the changes of features and Euclidean variables."""
         queries, keys, values = self._project(scalars)
         products = query_times_key(pairs.edges, queries, keys) * filters
-        weights = torch.bmm(products, self.head_sums) * pairs.envelope
-        alpha, beta = weights.unbind(0)
-        if self.n_heads != self.n_degrees:
-            alpha, beta = alpha[:, : self.n_heads], beta[:, : self.n_degrees]
+        alpha, beta = self._weights(products, pairs.envelope)
         change = sum_heads(pairs.edges, alpha, values)
         return change, sum_degrees(pairs.edges, beta, pairs.harmonics, pairs.sums)
+
+    def _weights(
+        self,
+        products: Float[Tensor, "2 pairs features"],
+        envelope: Float[Tensor, "... pairs 1"],
+    ) -> tuple[Float[Tensor, "pairs heads"], Float[Tensor, "pairs degrees"]]:
+        """Return the sums over each head, times the envelope."""
+        f, g = self.values.shape[1], self.degree_keys.shape[1]
+        if f == g:
+            sums = products.view(2, -1, self.n_heads, f).sum(3) * envelope
+            alpha, beta = sums.unbind(0)
+            return alpha, beta
+        of_heads, of_degrees = products.unbind(0)
+        alpha = of_heads.view(-1, self.n_heads, f).sum(2)
+        beta = of_degrees.view(-1, self.n_degrees, g).sum(2)
+        own = envelope.expand(2, *envelope.shape[-2:])
+        return alpha * own[0], beta * own[1]
 
     def _project(
         self, scalars: Float[Tensor, "atoms features"]
@@ -171,18 +180,24 @@ class EuclideanLayer(nn.Module):
         self,
         scalars: Float[Tensor, "atoms features"],
         euclidean: Float[Tensor, "atoms m_tot"] | None,
-        filters: Float[Tensor, "2 pairs features"],
+        filters: Float[Tensor, "2 filtered features"],
         pairs: PairGeometry,
     ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
         """Return both after the layer; ``euclidean=None`` stands for zeros."""
         if euclidean is not None:
             invariants = pairs.sums(differences(pairs.edges, euclidean))
+            if pairs.unordered is not None:
+                invariants = pairs.unordered.once(invariants)
             filters = self.spherical(filters, invariants)
+        if pairs.unordered is not None:
+            filters = pairs.unordered.both_ways(filters)
         change, received = self.attention(scalars, filters, pairs)
         euclidean = received if euclidean is None else euclidean + received
         scalars = self.residual_1(self.norm_1(scalars + change))
         exchanged = self.exchange(torch.cat((scalars, pairs.sums(euclidean)), dim=1))
-        change, gain = torch.split(exchanged, [scalars.shape[1], pairs.n_degrees], dim=1)
+        change, gain = torch.split(
+            exchanged, [scalars.shape[1], pairs.n_degrees], dim=1
+        )
         euclidean = torch.addcmul(euclidean, euclidean, pairs.sums.expand(gain))
         return self.norm_2(self.residual_2(scalars + change)), euclidean
 

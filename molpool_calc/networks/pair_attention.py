@@ -6,12 +6,58 @@ are a broadcast view and sums over neighbors are small matrix products.
 Axis names: p pair, h head, f features of one head, m component of a degree.
 """
 
-from jaxtyping import Float
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from molpool_calc.interfaces import Edges
 from molpool_calc.networks.spherical import DegreeSums
 from molpool_calc.segments import segment_sum
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class UnorderedPairs:
+    """Which pairs stand for both directions, and where each pair finds its own.
+
+    What is the same for (i, j) and (j, i), as the filters are, is computed once.
+    """
+
+    chosen: Int[Tensor, " unordered"]
+    place: Int[Tensor, " pairs"]
+
+    def once(
+        self, values: Float[Tensor, "pairs ..."]
+    ) -> Float[Tensor, "unordered ..."]:
+        """Return the values of the chosen pairs."""
+        return values.index_select(0, self.chosen)
+
+    def both_ways(
+        self, values: Float[Tensor, "filters unordered features"]
+    ) -> Float[Tensor, "filters pairs features"]:
+        """Return the values of all pairs."""
+        return values.index_select(1, self.place)
+
+
+def unordered_pairs(edges: Edges) -> UnorderedPairs | None:
+    """Return the pairs i < j of the dense layout; listed pairs are not matched.
+
+    An atom with itself, which is out of reach, takes the place of the first pair.
+    """
+    n, device = edges.n_dense, edges.center.device
+    if n is None or n == 1:
+        return None
+    first, second = torch.triu_indices(n, n, 1, device=device).unbind(0)
+    count = torch.arange(first.shape[0], device=device)
+    place = torch.zeros(n, n, dtype=torch.int64, device=device)
+    place[first, second] = count
+    place[second, first] = count
+    system = torch.arange(edges.n_atoms // n, device=device)[:, None]
+    return UnorderedPairs(
+        chosen=(system * (n * n) + (first * n + second)).view(-1),
+        place=(system * first.shape[0] + place.view(-1)).view(-1),
+    )
 
 
 def query_times_key(

@@ -37,6 +37,7 @@ from molpool_calc.networks.layers import (
     choose,
     require_positive,
 )
+from molpool_calc.networks.pair_attention import unordered_pairs
 from molpool_calc.networks.spherical import DegreeSums, SphericalHarmonics
 
 
@@ -158,9 +159,14 @@ class So3kratesEuclidean(nn.Module):
                 for n, layer in enumerate(self.layers)
             ]
         )
-        filters = self.radial(self.basis(edges.distances), shift).split(2)
+        distances = edges.distances
+        if pairs.unordered is not None:
+            distances = pairs.unordered.once(distances)
+        filters = self.radial(self.basis(distances), shift).view(
+            len(self.layers), 2, distances.shape[0], self.n_features
+        )
         euclidean = None
-        for layer, own in zip(self.layers, filters, strict=True):
+        for layer, own in zip(self.layers, filters.unbind(0), strict=True):
             scalars, euclidean = layer(scalars, euclidean, own, pairs)
         return AtomFeatures(scalars=scalars, vectors=None)
 
@@ -173,6 +179,7 @@ class So3kratesEuclidean(nn.Module):
             harmonics=self.harmonics(edges.vectors / edges.distances[:, None]),
             sums=self.sums,
             n_degrees=self.n_degrees,
+            unordered=unordered_pairs(edges),
         )
 
 
