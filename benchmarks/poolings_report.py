@@ -119,17 +119,20 @@ def milliseconds(folder: Path, data: Path) -> float:
 def markdown(rows: Sequence[Mapping[str, Any]], machine: str) -> str:
     """Return both tables."""
     command = "python benchmarks/poolings.py report --data DATA --work WORK"
-    return "\n\n".join(
-        [
-            "# Poolings compared",
-            f"Written by `{command}`; do not edit. {machine}. Errors are mean absolute "
-            "errors on test frames; within one network only the pooling differs.",
-            "## QM7b: four properties from one network",
-            qm7b_table([row for row in rows if row["part"] == "qm7b"]),
-            "## Ethanol: energy, forces and dipole",
-            ethanol_table([row for row in rows if row["part"] == "ethanol"]),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# Poolings compared",
+                f"Written by `{command}`; do not edit. {machine}. Errors are mean absolute "
+                "errors on test frames; within one network only the pooling differs.",
+                "## QM7b: four properties from one network",
+                qm7b_table([row for row in rows if row["part"] == "qm7b"]),
+                "## Ethanol: energy, forces and dipole",
+                ethanol_table([row for row in rows if row["part"] == "ethanol"]),
+            ]
+        )
+        + "\n"
+    )
 
 
 def qm7b_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -143,12 +146,18 @@ def qm7b_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [network, pooling]
         for name, (_, factor) in QM7B_COLUMNS.items():
             values = [factor * row["errors"][name] for row in group]
-            base = [factor * r["errors"][name] for r in groups.get((network, "sum"), [])]
+            base = [
+                factor * r["errors"][name] for r in groups.get((network, "sum"), [])
+            ]
             change = 100.0 * (np.mean(values) / np.mean(base) - 1.0) if base else 0.0
             half = (max(values) - min(values)) / 2
             text = f"{np.mean(values):.3g} ± {half:.2g}"
             cells.append(text + (f" ({change:+.0f} %)" if pooling != "sum" else ""))
-        cells += [f"{group[0]['n_parameters']}", f"{group[0]['epochs']}", str(len(group))]
+        cells += [
+            f"{group[0]['n_parameters']}",
+            f"{group[0]['epochs']}",
+            str(len(group)),
+        ]
         lines.append(cells)
     note = (
         "± is half the difference between the splits (published seeds); in brackets the "
@@ -163,7 +172,9 @@ def ethanol_table(rows: Sequence[Mapping[str, Any]]) -> str:
     header += ["NVE drift, meV/atom/ps", "bands trans, cm⁻¹", "bands gauche, cm⁻¹"]
     lines = []
     for row in rows:
-        errors = [f"{f * row['errors'][n]:.3g}" for n, (_, f) in ETHANOL_COLUMNS.items()]
+        errors = [
+            f"{f * row['errors'][n]:.3g}" for n, (_, f) in ETHANOL_COLUMNS.items()
+        ]
         bands = [
             f"{row['bands_cm1'][c]['mean']:.1f} (max {row['bands_cm1'][c]['max']:.0f})"
             for c in CONFORMERS

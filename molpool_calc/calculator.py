@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from molpool_calc import response
 from molpool_calc.atoms import ChargeAndSpin, charge_and_spin_of
+from molpool_calc.compilation.engine import MODES, Compile
 from molpool_calc.engine import resolve_device, resolve_dtype
 from molpool_calc.evaluator import Evaluator
 from molpool_calc.neighbors.backends import Backend
@@ -48,8 +49,10 @@ class MolPoolCalculator(Calculator):
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` (the default) or ``"float64"``; energies are summed in
             float64 in either case.
-        compile: ``"auto"`` takes the fastest engine that this version has for the
-            potential, ``"never"`` the eager one.
+        compile: code compiled for this machine, on the CPU: ``"auto"`` builds it beside
+            a long series of evaluations and then uses it; ``"now"`` waits for it, about
+            a minute; ``"cached"`` takes what was built before; ``"never"`` none. The
+            results are the same within rounding.
         skin: extra radius in Å within which neighbor lists are reused.
         neighbors: ``"auto"`` or the name of a neighbor-list back end.
         uncertainty: largest allowed spread of any force component of a committee,
@@ -77,7 +80,7 @@ class MolPoolCalculator(Calculator):
         *,
         device: str = "auto",
         dtype: str | None = None,
-        compile: Literal["auto", "never"] = "auto",  # noqa: A002 - fixed public name
+        compile: Compile = "auto",  # noqa: A002 - fixed public name
         skin: float = 1.0,
         neighbors: Literal["auto"] | Backend = "auto",
         uncertainty: float | None = None,
@@ -85,8 +88,9 @@ class MolPoolCalculator(Calculator):
         num_unpaired: float = 0,
         allow_unsuitable_pooling: bool = False,
     ) -> None:
-        if compile not in {"auto", "never"}:
-            raise ValueError(f"compile={compile!r} is unknown; give auto or never")
+        if compile not in MODES:
+            allowed = ", ".join(MODES)
+            raise ValueError(f"compile={compile!r} is unknown; give one of {allowed}")
         if isinstance(potential, str | os.PathLike | NeuralPotential):
             potential = [potential]
         members = [_load(source) for source in potential]
@@ -102,6 +106,7 @@ class MolPoolCalculator(Calculator):
             dtype=resolve_dtype(dtype),
             skin=skin,
             backend="vesin" if neighbors == "auto" else neighbors,
+            compile=compile,
         )
         self.implemented_properties = self.evaluator.properties
         if uncertainty is not None and (

@@ -48,25 +48,30 @@ def evaluate(
     Raises:
         ValueError: stress of a system without three lattice vectors.
     """
-    wanted = DIFFERENTIATED & properties
-    if not wanted:
-        with torch.set_grad_enabled(create_graph):
-            prediction = potential(batch, neighbors, properties)
-            return prediction if create_graph else detach(prediction)
-    with torch.enable_grad():
-        return _differentiate(
-            potential, batch, neighbors, properties, wanted, create_graph
+    if "stress" in properties:
+        demand_volume(batch.cell)
+    with torch.set_grad_enabled(create_graph or bool(DIFFERENTIATED & properties)):
+        prediction = differentiate(
+            potential, batch, neighbors, properties, create_graph=create_graph
         )
+    return prediction if create_graph else detach(prediction)
 
 
-def _differentiate(
+def differentiate(
     potential: Potential,
     batch: AtomsBatch,
     neighbors: NeighborList,
     properties: frozenset[str],
-    wanted: frozenset[str],
-    create_graph: bool,
+    *,
+    create_graph: bool = False,
 ) -> Prediction:
+    """Return what ``evaluate`` does, unchecked and with the mode of gradients as it is.
+
+    Nothing in here depends on the values of tensors, so that it can be traced.
+    """
+    wanted = DIFFERENTIATED & properties
+    if not wanted:
+        return potential(batch, neighbors, properties)
     positions = batch.positions
     if not (create_graph and positions.requires_grad):
         positions = positions.detach().requires_grad_()
@@ -88,8 +93,7 @@ def _differentiate(
     stress = None
     if "stress" in wanted:
         stress = _stress(gradients[1], batch.cell)
-    result = replace(prediction, forces=forces, stress=stress)
-    return result if create_graph else detach(result)
+    return replace(prediction, forces=forces, stress=stress)
 
 
 def _strained(batch: AtomsBatch, strain: Float[Tensor, "systems 3 3"]) -> AtomsBatch:
@@ -105,15 +109,18 @@ def _strained(batch: AtomsBatch, strain: Float[Tensor, "systems 3 3"]) -> AtomsB
 def _stress(
     virial: Float[Tensor, "systems 3 3"] | None, cell: Float[Tensor, "systems 3 3"]
 ) -> Float[Tensor, "systems 3 3"]:
-    volume = torch.linalg.det(cell).abs()
-    if not bool((volume > 0).all()):
+    if virial is None:
+        return torch.zeros_like(cell)
+    stress: Tensor = virial / torch.linalg.det(cell).abs()[:, None, None]
+    return stress
+
+
+def demand_volume(cell: Float[Tensor, "systems 3 3"]) -> None:
+    """Raise ValueError unless the lattice vectors of each system span a volume."""
+    if not bool((torch.linalg.det(cell) != 0).all()):
         raise ValueError(
             "stress needs three lattice vectors that span a volume; give a cell"
         )
-    if virial is None:
-        return torch.zeros_like(cell)
-    stress: Tensor = virial / volume[:, None, None]
-    return stress
 
 
 def detach(prediction: Prediction) -> Prediction:

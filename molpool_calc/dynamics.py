@@ -8,9 +8,10 @@ from typing import Any
 from ase import Atoms
 
 from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.compilation.engine import Compile, prepare
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
-from molpool_calc.md.manifest import check_output
+from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
@@ -19,6 +20,12 @@ from molpool_calc.replicas import Progress, equilibrate, make_replicas, thermal_
 
 ProgressBar = Callable[[str, int], Progress]
 """Called with a title and a number of steps, gives what is called at each step."""
+
+
+MEANS = {"n_steps", "compile"}
+"""What may be another when a run goes on."""
+WORTH_COMPILING = 50_000
+"""Steps of all replicas from which a run pays for a minute of compilation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,9 @@ class DynamicsJob:
         equilibration_ps: of Langevin dynamics before the run.
         dtype: of the network.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
-        record: scalar properties to record at every step, such as ``gap``.
+        record: scalar properties to record at every step, such as ``gap``, or
+            ``polarizability``.
+        compile: as of the calculator; ``"auto"`` compiles for long runs.
     """
 
     ensemble: str
@@ -56,6 +65,7 @@ class DynamicsJob:
     dtype: str = "float32"
     allow_unsuitable_pooling: bool = False
     record: tuple[str, ...] = ()
+    compile: Compile = "auto"
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -102,12 +112,70 @@ def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:
         job: frozen record of everything else that decides the run.
     """
     origin = provenance(potential)
-    decided = {key: value for key, value in asdict(job).items() if key != "n_steps"}
+    decided = {key: value for key, value in asdict(job).items() if key not in MEANS}
     structure = {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.round(6).tolist(),
     }
     return {**origin, "inputs": {**origin["potential"], **decided, **structure}}
+
+
+def calculator_of_run(
+    potential: str, job: DynamicsJob, folder: Path, resume: bool, device: str
+) -> MolPoolCalculator:
+    """Return the calculator of a run; a resumed run keeps the engine it began with."""
+    mode = job.compile
+    if mode == "auto":
+        long = job.n_steps * job.n_replicas >= WORTH_COMPILING
+        mode = "now" if long else "cached"
+    if resume and (folder / MANIFEST).is_file():
+        begun = read_manifest(folder)["inputs"].get("engine")
+        mode = "now" if begun == "compiled" else "never"
+    return MolPoolCalculator(
+        potential,
+        device=device,
+        dtype=job.dtype,
+        compile=mode,
+        allow_unsuitable_pooling=job.allow_unsuitable_pooling,
+    )
+
+
+def recording_of_run(
+    calculator: MolPoolCalculator,
+    potential: str,
+    atoms: Atoms,
+    job: DynamicsJob,
+    folder: Path,
+    resume: bool,
+) -> Recording:
+    """Return where and how a run is written, and what ``run.json`` says of it.
+
+    Its ``inputs`` name the engine, since a restart is exact with the same one only.
+    """
+    engine, asked = calculator.evaluator.engines[0], recorded(calculator, atoms, job)
+    header = run_header(potential, atoms, job)
+    kind = prepare(engine, asked, periodic=bool(atoms.pbc.any()))
+    scalars = engine.potential.scalars
+    return Recording(
+        folder=folder,
+        every=job.every,
+        checkpoint_every=max(100, job.n_steps // 20),
+        header={
+            **header,
+            "inputs": {**header["inputs"], "engine": kind},
+            "units": {name: scalars[name] for name in job.record if name in scalars},
+        },
+        resume=resume,
+    )
+
+
+def recorded(
+    calculator: MolPoolCalculator, atoms: Atoms, job: DynamicsJob
+) -> frozenset[str]:
+    """Return the properties that each step of a run computes."""
+    potential = calculator.evaluator.potential
+    dipole = "dipole" in potential.properties and not atoms.pbc.any()
+    return frozenset({"energy", "forces", *job.record, *["dipole"] * dipole})
 
 
 def run_replicas(
@@ -178,22 +246,9 @@ def run_dynamics(
         ValueError: a folder in use, another run to resume, a structure the potential
             does not cover, or a pooling that is unsuitable for it.
     """
-    calculator = MolPoolCalculator(
-        potential,
-        device=device,
-        dtype=job.dtype,
-        allow_unsuitable_pooling=job.allow_unsuitable_pooling,
-    )
+    calculator = calculator_of_run(potential, job, folder, resume, device)
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     check_output(folder, resume=resume, force=force)
-    scalars = calculator.evaluator.potential.scalars
-    units = {name: scalars.get(name, "") for name in job.record}
-    recording = Recording(
-        folder=folder,
-        every=job.every,
-        checkpoint_every=max(100, job.n_steps // 20),
-        header={**run_header(potential, atoms, job), "units": units},
-        resume=resume,
-    )
+    recording = recording_of_run(calculator, potential, atoms, job, folder, resume)
     return run_replicas(calculator, atoms, job, recording, progress)

@@ -16,7 +16,7 @@ from molpool_calc.atoms import (
     check_positions,
     check_species,
 )
-from molpool_calc.engine import EagerEngine
+from molpool_calc.compilation.engine import Compile, make_engine
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.neighbors import VerletLists, neighbor_list
 from molpool_calc.neighbors.backends import Backend
@@ -37,6 +37,7 @@ class Evaluator:
         dtype: of the networks.
         skin: in Å, of the neighbor lists.
         backend: which program searches neighbors.
+        compile: see ``compilation.engine.make_engine``.
 
     Raises:
         ValueError: no potential, a committee whose members differ in elements,
@@ -51,6 +52,7 @@ class Evaluator:
         dtype: torch.dtype,
         skin: float,
         backend: Backend = "vesin",
+        compile: Compile = "never",  # noqa: A002 - the public name of the option
     ) -> None:
         if not potentials:
             raise ValueError("no potential was given; give at least one")
@@ -68,7 +70,7 @@ class Evaluator:
             )
         if not skin >= 0:
             raise ValueError(f"the skin is {skin!r}, but must be 0 or more Å")
-        self.engines = [EagerEngine(member, device, dtype) for member in potentials]
+        self.engines = [make_engine(p, device, dtype, compile) for p in potentials]
         self.device, self.dtype, self.backend = device, dtype, backend
         self.potential = first
         self.cutoff = max(member.cutoff for member in potentials)
@@ -208,6 +210,23 @@ def as_results(
     Raises:
         CalculationFailed: a result is NaN or infinite.
     """
+    results = _values(prediction, system, atoms, wanted)
+    for name, value in results.items():
+        # NumPy takes ten times as long for one number
+        whole = (
+            isfinite(value) if isinstance(value, float) else np.isfinite(value).all()
+        )
+        if not whole:
+            raise CalculationFailed(
+                f"the {name} came out as NaN or infinite; look for atoms on top of "
+                "each other or far outside the training data"
+            )
+    return results
+
+
+def _values(
+    prediction: Prediction, system: int, atoms: slice, wanted: frozenset[str]
+) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name in ATOMIC:
         value = getattr(prediction, name)
@@ -227,16 +246,6 @@ def as_results(
         results[name] = float(value[system])
     for name, value in (prediction.weights or {}).items():
         results[f"{name}_weights"] = value[atoms].cpu().double().numpy()
-    for name, value in results.items():
-        # NumPy takes ten times as long for one number
-        whole = (
-            isfinite(value) if isinstance(value, float) else np.isfinite(value).all()
-        )
-        if not whole:
-            raise CalculationFailed(
-                f"the {name} came out as NaN or infinite; look for atoms on top of "
-                "each other or far outside the training data"
-            )
     return results
 
 

@@ -14,15 +14,16 @@ from ase import Atoms
 from ase.io import write
 
 from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.compilation.engine import Compile
 from molpool_calc.dynamics import (
     DynamicsJob,
     ProgressBar,
-    run_header,
+    calculator_of_run,
+    recording_of_run,
     run_replicas,
 )
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
-from molpool_calc.md.recorder import Recording
 from molpool_calc.run_spectrum import (
     MAXIMUM,
     finest_resolution,
@@ -61,6 +62,7 @@ class InfraredJob:
             or what a shorter run can give.
         dtype: of the network during dynamics.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
+        compile: as of the calculator; ``"auto"`` compiles for long runs.
     """
 
     temperature: float = 300.0
@@ -73,6 +75,7 @@ class InfraredJob:
     resolution: float | None = None
     dtype: str = "float32"
     allow_unsuitable_pooling: bool = False
+    compile: Compile = "auto"
 
     @property
     def dynamics(self) -> DynamicsJob:
@@ -90,6 +93,7 @@ class InfraredJob:
             equilibration_ps=self.equilibration_ps,
             dtype=self.dtype,
             allow_unsuitable_pooling=self.allow_unsuitable_pooling,
+            compile=self.compile,
         )
 
 
@@ -160,24 +164,15 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
             a structure the potential does not cover, or a pooling unsuitable for it.
     """
     started = time.perf_counter()
-    calculator = MolPoolCalculator(
-        potential,
-        device=device,
-        dtype=job.dtype,
-        allow_unsuitable_pooling=job.allow_unsuitable_pooling,
-    )
+    calculator = calculator_of_run(potential, job.dynamics, folder, resume, device)
     _require_dipole(calculator, atoms)
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     _require_length(job)
     check_output(folder, resume=resume, force=force)
     relaxed = relax(atoms, potential, device=device).atoms
     harmonic = harmonic_spectrum(relaxed, potential, device=device)
-    recording = Recording(
-        folder=folder,
-        every=job.dynamics.every,
-        checkpoint_every=max(100, job.dynamics.n_steps // 20),
-        header=run_header(potential, relaxed, job.dynamics),
-        resume=resume,
+    recording = recording_of_run(
+        calculator, potential, relaxed, job.dynamics, folder, resume
     )
     outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")

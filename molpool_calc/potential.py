@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from molpool_calc.interfaces import (
 )
 from molpool_calc.networks import NETWORKS
 from molpool_calc.pair_terms import TERMS
+
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialSpec:
@@ -117,7 +119,9 @@ class NeuralPotential(nn.Module):
         self._needed = frozenset[str]().union(*(t.needs for t in self._terms()))
         self._check_terms()
         energy = heads.get("energy")
-        self.extensive = energy is None or bool(energy.extensive)
+        # without a cutoff, systems act on each other however far apart
+        is_local = isfinite(self.network.cutoff)
+        self.extensive = energy is None or (bool(energy.extensive) and is_local)
         self.smooth = energy is None or bool(energy.smooth)
         self.species = frozenset(spec.elements)
         reaches = [float(term.cutoff) for term in self._terms()]
@@ -233,10 +237,10 @@ def composition_of(batch: AtomsBatch) -> Composition:
     )
 
 
-def _with_weights(  # noqa: PLR0913 - one step of the forward pass
+def _with_weights(
     prediction: Prediction,
     name: str,
-    head: nn.Module,
+    head: Any,
     features: AtomFeatures,
     batch: AtomsBatch,
     properties: frozenset[str],

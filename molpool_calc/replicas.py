@@ -24,6 +24,9 @@ from molpool_calc.md.state import (
     remove_rigid_motion,
 )
 
+POLARIZABILITY = "polarizability"
+"""The one property that can be recorded besides scalars (and always the dipole)."""
+
 Progress = Callable[[int], None]
 """Called with the number of steps done."""
 
@@ -66,16 +69,17 @@ def make_replicas(
         atoms: the structure.
         state: its charge and spin.
         n_replicas: how many.
-        record: scalar properties to evaluate at every step.
+        record: scalar properties to evaluate at every step, or ``polarizability``.
 
     Raises:
-        ValueError: fewer than one replica, or a property that is no scalar of the
-            potential.
+        ValueError: fewer than one replica, a property that is no scalar of the
+            potential, or a polarizability that it does not predict or define.
     """
-    scalars = engine.potential.scalars
     for name in record:
-        if name not in scalars:
-            known = ", ".join(sorted(scalars)) or "none"
+        if name == POLARIZABILITY:
+            _require_polarizability(engine, atoms)
+        elif name not in engine.potential.scalars:
+            known = ", ".join(sorted(engine.potential.scalars)) or "none"
             raise ValueError(
                 f"{name!r} cannot be recorded; the scalar properties of "
                 f"{engine.potential.spec.name} are {known}"
@@ -94,13 +98,26 @@ def make_replicas(
         return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
 
     return Replicas(
-        force_field=NetworkForceField(
-            engine, batch, dipole=dipole, others=record
-        ),
+        force_field=NetworkForceField(engine, batch, dipole=dipole, others=record),
         batch=batch,
         positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
         masses=tensor(np.tile(atoms.get_masses(), n_replicas)),
     )
+
+
+def _require_polarizability(engine: Engine, atoms: Atoms) -> None:
+    potential = engine.potential
+    if POLARIZABILITY not in potential.properties:
+        raise ValueError(
+            f"{potential.spec.name} predicts no polarizability, so none can be "
+            "recorded; take a potential with a polarizability head (see molpool list)"
+        )
+    if atoms.pbc.any():
+        raise ValueError(
+            "the structure is periodic, but a polarizability that depends on the "
+            "place of the origin is defined for molecules only; record it for one "
+            "without periodic boundaries"
+        )
 
 
 def thermal_state(

@@ -74,7 +74,5 @@ class Polarizability:
         self, atoms: Atoms, *_arguments: Any, **_options: Any
     ) -> Float[np.ndarray, "3 3"]:
         """Return the polarizability of a structure (extra arguments are ASE's)."""
-        value = self.calculator.get_property(  # type: ignore[no-untyped-call]
-            "polarizability", atoms
-        )
+        value = self.calculator.get_property("polarizability", atoms)
         return np.asarray(value)

@@ -1,11 +1,29 @@
-"""The infrared spectrum of a recorded run, as fine as its length allows."""
+"""The spectra of a recorded run, as fine as its length allows."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from molpool_calc.md.trajectory import read_run
-from molpool_calc.spectra import Estimator, Spectrum, infrared_spectrum, peaks
-from molpool_calc.spectra.correlation import Window, shortest_length_fs
+import numpy as np
+from jaxtyping import Int
+
+from molpool_calc.elements import symbol
+from molpool_calc.md.trajectory import RunData, read_run
+from molpool_calc.spectra import (
+    Estimator,
+    Spectrum,
+    infrared_spectrum,
+    internal_velocities,
+    peaks,
+    raman_spectrum,
+    vibrational_dos,
+)
+from molpool_calc.spectra.correlation import (
+    Window,
+    nyquist_wavenumber,
+    shortest_length_fs,
+)
+from molpool_calc.spectra.vibrational_dos import Rotations, rotations_of
 
 RESOLUTION = 8.0
 """cm⁻¹: sharp enough for the bands of a room-temperature gas."""
@@ -13,53 +31,194 @@ RESOLUTION = 8.0
 MAXIMUM = 4500.0
 """cm⁻¹: beyond every vibration of a molecule."""
 
+Kind = Literal["ir", "raman", "vdos"]
+
+# The fewest samples of which an estimate can be made.
+_FEWEST = 4
+
+
+class _Samples(NamedTuple):
+    """How far apart and how many the samples of a spectrum are, and how to make it."""
+
+    interval_fs: float
+    n_samples: int
+    make: Callable[[Estimator], Spectrum]
+
 
 def spectrum_of_run(
     folder: Path,
     *,
+    kind: Kind = "ir",
     resolution: float | None = None,
     window: Window = "blackman-harris",
     biased: bool = True,
     maximum: float = MAXIMUM,
+    highest_wavenumber: float | None = None,
     **options: Any,
 ) -> Spectrum:
-    """Return the infrared spectrum of a finished, interrupted or killed run.
+    """Return a spectrum of a finished, interrupted or killed run.
 
     Args:
         folder: of the run.
+        kind: ``ir`` from its dipoles, ``raman`` from its polarizabilities, ``vdos``
+            (the density of states) from its velocities.
         resolution: in cm⁻¹; by default 8, or what a shorter run can give.
         window: lag window.
         biased: whether to use the biased autocorrelation.
         maximum: end of the range, cm⁻¹.
-        options: further keywords of ``spectra.infrared_spectrum``.
+        highest_wavenumber: of the fastest motion, cm⁻¹, if it is below every molecule's
+            4500; samples may then be further apart.
+        options: further keywords of ``spectra.infrared_spectrum`` or
+            ``spectra.raman_spectrum``, or ``per`` (``"element"`` or ``"atom"``: whose
+            shares of the density of states to give) and ``correct_verlet_shift``.
 
     Raises:
-        ValueError: no run, no dipoles, or too few of them.
+        ValueError: no run, or not recorded what the spectrum is made of, or too few
+            or too far apart.
     """
+    if kind not in _OF_KIND:
+        raise ValueError(
+            f"there is no spectrum of kind {kind}; give one of {', '.join(_OF_KIND)}"
+        )
     run = read_run(folder)
+    samples = _OF_KIND[kind](run, folder, options)
+    if highest_wavenumber is not None:
+        maximum = min(maximum, highest_wavenumber)
+    if samples.n_samples < _FEWEST:
+        raise ValueError(
+            f"the run in {folder} recorded {samples.n_samples} samples of what the "
+            f"spectrum is made of; run longer, until there are {_FEWEST} or more"
+        )
+    if resolution is None:
+        length = samples.interval_fs * samples.n_samples
+        resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
+    return samples.make(
+        Estimator(
+            resolution=resolution,
+            window=window,
+            biased=biased,
+            maximum=maximum,
+            highest_wavenumber=highest_wavenumber,
+        )
+    )
+
+
+def _infrared(run: RunData, folder: Path, options: Mapping[str, Any]) -> _Samples:
     if run.dipoles is None:
         raise ValueError(
             f"the run in {folder} has no dipoles; run it again with a potential that "
             "predicts them"
         )
-    if resolution is None:
+    dipoles, keywords = run.dipoles, _thermal(run, folder, options)
+    return _Samples(
+        run.timestep_fs,
         # a central difference has no value at the two ends
-        length = run.timestep_fs * (run.dipoles.shape[1] - 2)
-        resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
-    temperature = run.temperature or run.inputs.get("temperature")
+        run.dipoles.shape[1] - 2,
+        lambda estimator: infrared_spectrum(dipoles, estimator=estimator, **keywords),
+    )
+
+
+def _raman(run: RunData, folder: Path, options: Mapping[str, Any]) -> _Samples:
+    if run.polarizabilities is None:
+        raise ValueError(
+            f"the run in {folder} has no polarizabilities; run it again with --record "
+            "polarizability and a potential that predicts them"
+        )
+    tensors, keywords = run.polarizabilities, _thermal(run, folder, options)
+    return _Samples(
+        run.timestep_fs,
+        tensors.shape[1] - 2,
+        lambda estimator: raman_spectrum(tensors, estimator=estimator, **keywords),
+    )
+
+
+def _thermal(
+    run: RunData, folder: Path, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    stated = run.temperature or run.inputs.get("temperature")
+    temperature = options.get("temperature", stated)
     if temperature is None:
         raise ValueError(
             f"the run in {folder} states no temperature; give one with --temperature"
         )
-    return infrared_spectrum(
-        run.dipoles,
-        timestep_fs=run.timestep_fs,
-        temperature=float(options.pop("temperature", temperature)),
-        estimator=Estimator(
-            resolution=resolution, window=window, biased=biased, maximum=maximum
-        ),
-        **options,
+    common = {"timestep_fs": run.timestep_fs, "temperature": float(temperature)}
+    return {**options, **common}
+
+
+def _density_of_states(
+    run: RunData, folder: Path, options: Mapping[str, Any]
+) -> _Samples:
+    n_frames = len(run.frame_steps)
+    every = int(run.frame_steps[1] - run.frame_steps[0]) if n_frames > 1 else 1
+    interval = every * run.timestep_fs
+    rotations = _rotations(run)
+    free = 3 * len(run.masses) - 3 - rotations
+    choices = dict(options)
+    groups = _groups(run.atomic_numbers, choices.pop("per", "element"))
+
+    def make(estimator: Estimator) -> Spectrum:
+        _require_close_frames(run, folder, every, estimator)
+        velocities = internal_velocities(
+            run.velocities, run.positions, run.masses, rotations=rotations
+        )
+        return vibrational_dos(
+            velocities,
+            run.masses,
+            degrees_of_freedom=free,
+            timestep_fs=interval,
+            groups=groups,
+            estimator=estimator,
+            verlet_timestep_fs=run.timestep_fs,
+            **choices,
+        )
+
+    return _Samples(interval, n_frames, make)
+
+
+def _require_close_frames(
+    run: RunData, folder: Path, every: int, estimator: Estimator
+) -> None:
+    """Refuse frames that would fold the highest wavenumber, and say what would not."""
+    highest = max(estimator.highest_wavenumber or MAXIMUM, estimator.maximum)
+    reach = nyquist_wavenumber(every * run.timestep_fs)
+    if highest < reach:
+        return
+    longest = nyquist_wavenumber(run.timestep_fs) / highest
+    enough = max(int(np.ceil(longest)) - 1, 1)
+    raise ValueError(
+        f"the run in {folder} has velocities every {every} steps of "
+        f"{run.timestep_fs:g} fs, which resolve up to {reach:.0f} cm-1 and would fold "
+        f"{highest:g} cm-1 onto a false band; run it again with --every {enough} or "
+        "less, or state with --highest-wavenumber below what nothing moves as fast"
     )
+
+
+def _rotations(run: RunData) -> Rotations:
+    """Return how many rotations a molecule has, as the run itself counts them."""
+    if run.pbc is not None and run.pbc.any():
+        return 0
+    counted = 3 * len(run.masses) - 3 - round(float(run.degrees_of_freedom[0]))
+    if counted in (2, 3):
+        return 2 if counted == 2 else 3  # noqa: PLR2004 (a linear molecule)
+    # Langevin dynamics keeps all motion; its relaxed structure is in the inputs.
+    stated = run.inputs.get("positions")
+    start = run.positions[0, 0] if stated is None else np.array(stated)
+    return rotations_of(start.reshape(-1, 3), run.masses)
+
+
+def _groups(
+    numbers: Int[np.ndarray, " atoms"], per: Literal["element", "atom"]
+) -> dict[str, Int[np.ndarray, " members"]]:
+    symbols = [symbol(number) for number in numbers.tolist()]
+    if per == "atom":
+        return {f"{name}{k}": np.array([k]) for k, name in enumerate(symbols)}
+    return {
+        name: np.flatnonzero(np.array(symbols) == name)
+        for name in dict.fromkeys(symbols)
+    }
+
+
+_OF_KIND = {"ir": _infrared, "raman": _raman, "vdos": _density_of_states}
 
 
 def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> float:
@@ -70,8 +229,16 @@ def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> floa
 
 
 def peak_list(spectrum: Spectrum) -> list[dict[str, float]]:
-    """Return the peaks (cm⁻¹, and in the unit of the spectrum), ready for JSON."""
-    return [
-        {"wavenumber_cm1": position, "intensity": height}
-        for position, height in peaks(spectrum)
-    ]
+    """Return the peaks (cm⁻¹, and in the unit of the spectrum), ready for JSON.
+
+    Peaks of a Raman spectrum have their depolarization ratio, where there is one.
+    """
+    ratios = spectrum.components.get("depolarization_ratio")
+    found = []
+    for position, height in peaks(spectrum):
+        peak = {"wavenumber_cm1": position, "intensity": height}
+        if ratios is not None:
+            ratio = float(np.interp(position, spectrum.wavenumbers, ratios))
+            peak |= {"depolarization_ratio": ratio} if np.isfinite(ratio) else {}
+        found.append(peak)
+    return found

@@ -20,6 +20,8 @@ from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
 BOND = 1.25
 """Two atoms are bonded below this multiple of the sum of their covalent radii."""
 INSIST = "or allow it with allow_unsuitable_pooling (--allow-unsuitable-pooling)"
+SUM = "a potential with the pooling sum"
+CUTOFF = "a potential whose network has a cutoff"
 
 
 def why_unsuitable(
@@ -46,13 +48,17 @@ def why_unsuitable(
         )
     if potential.extensive:
         return None
-    corrected = _has_sum_below(potential.heads["energy"])
+    energy = potential.heads["energy"]
+    if energy.extensive:  # then it is the network
+        what = f"the network of {name} has no cutoff, and its energy is not extensive"
+        return _why_not_one_molecule(what, CUTOFF, atoms)
+    corrected = _has_sum_below(energy)
     what = (
         f"{name} adds a pooled correction to its energy, which is then not extensive"
         if corrected
         else f"{name} pools its energy by {pooling}, which is not extensive"
     )
-    return _why_not_one_molecule(what, atoms) or (
+    return _why_not_one_molecule(what, SUM, atoms) or (
         None if corrected else _why_not_audited(name, pooling, audit)
     )
 
@@ -63,18 +69,17 @@ def _has_sum_below(energy: Any) -> bool:
     return energy.correction is not None and is_sum
 
 
-def _why_not_one_molecule(what: str, atoms: Atoms) -> str | None:
+def _why_not_one_molecule(what: str, remedy: str, atoms: Atoms) -> str | None:
     if atoms.pbc.any():
         return (
             f"{what}, so that it has no meaning for the periodic structure given; take "
-            f"a potential with the pooling sum, {INSIST}"
+            f"{remedy}, {INSIST}"
         )
     n_molecules = count_molecules(atoms)
     if n_molecules > 1:
         return (
             f"{what}, so that the {n_molecules} molecules given would act on each "
-            "other at any distance; give one molecule, take a potential with the "
-            f"pooling sum, {INSIST}"
+            f"other at any distance; give one molecule, take {remedy}, {INSIST}"
         )
     return None
 
@@ -142,6 +147,11 @@ def why_no_stress(potential: NeuralPotential) -> str:
     """Return why a potential has no stress, in one sentence."""
     if "energy" not in potential.properties:
         return f"{potential.spec.name} predicts no energy, and so no stress"
+    if potential.heads["energy"].extensive:
+        return (
+            f"the network of {potential.spec.name} has no cutoff, and so no periodic "
+            f"structures and no stress; take {CUTOFF}"
+        )
     return (
         f"{potential.spec.name} pools its energy by {potential.spec.pooling}, which is "
         "not extensive: its energy does not grow with the cell, and so it has no "

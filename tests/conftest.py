@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from molpool_calc.compilation import engine
+
 
 @pytest.fixture(autouse=True)
 def torch_globals_stay():
@@ -21,3 +23,13 @@ def global_state():
         torch.are_deterministic_algorithms_enabled(),
         str(torch.get_default_device()),
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_compiled_code(tmp_path_factory):
+    """Neither use nor build packages, unless a test asks for it itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("packages")
+        patch.setattr(engine, "cache_folder", lambda: folder)
+        patch.setattr(engine, "start_build", lambda *_arguments: None)
+        yield

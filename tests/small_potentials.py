@@ -21,9 +21,45 @@ CPU = torch.device("cpu")
 CUTOFF = 4.0
 ELEMENTS = (1, 6, 7, 8)
 REFERENCE = {1: -13.6, 6: -1030.25, 7: -1485.5, 8: -2042.125}
+SIZES = {"n_features": 12, "n_interactions": 2, "n_rbf": 6}
+ATTENTION = {"n_heads": 3, "degrees": [1, 2]}
 NETWORKS = {
-    "painn": {"kind": "painn", "n_features": 12, "n_interactions": 2, "n_rbf": 6},
-    "schnet": {"kind": "schnet", "n_features": 12, "n_interactions": 2, "n_rbf": 6},
+    "painn": {"kind": "painn", **SIZES},
+    "schnet": {"kind": "schnet", **SIZES},
+    "so3krates": {"kind": "so3krates", **SIZES, **ATTENTION},
+    "so3krates-euclidean": {"kind": "so3krates-euclidean", **SIZES, **ATTENTION},
+    "so3krates-nonlocal": {"kind": "so3krates-nonlocal", **SIZES, **ATTENTION},
+    "dimenet++": {
+        "kind": "dimenet++",
+        "n_features": 12,
+        "n_hidden": 8,
+        "n_int_embedding": 6,
+        "n_basis_embedding": 4,
+        "n_out_embedding": 8,
+        "n_interactions": 1,
+        "n_spherical": 3,
+        "n_radial": 3,
+        "n_output_layers": 1,
+    },
+}
+WITH_VECTORS = frozenset({"painn"})
+OWN_CUTOFF_FUNCTION = frozenset({"dimenet++"})
+"""Networks that have one cutoff function and no argument for it."""
+
+POOLINGS = {
+    "sum": "sum",
+    "mean": "mean",
+    "log-sum-exp": "log-sum-exp",
+    "softmax": "softmax",
+    "weighted-average": {"kind": "weighted-average", "n_layers": 2},
+    "orbital-weighted-average": {"kind": "orbital-weighted-average", "n_layers": 2},
+    "attention": {
+        "kind": "attention",
+        "n_hidden": 8,
+        "n_heads": 2,
+        "n_seeds": 2,
+        "n_encoder_blocks": 1,
+    },
 }
 
 
@@ -31,32 +67,43 @@ def small_spec(
     network: str = "painn",
     *,
     heads: tuple[str, ...] = ("energy", "dipole"),
-    pooling: str = "sum",
+    scalars: tuple[str, ...] = (),
+    pooling: str | dict = "sum",
+    correction: str | dict | None = None,
     cutoff: float = CUTOFF,
-    cutoff_function: str = "cosine",
     name: str = "small",
     total_charges: tuple[int, ...] = (-1, 0, 1),
+    **arguments: object,
 ) -> PotentialSpec:
-    """A narrow network; a dipole head without vectors where there are none."""
-    has_vectors = network == "painn"
-    arguments = {
-        "energy": {
-            "pooling": pooling,
-            "scale": 0.5,
-            "reference_energies": {str(z): e for z, e in REFERENCE.items()},
-        },
-        "dipole": {"use_vectors": has_vectors},
+    """A narrow network; a dipole head without vectors where there are none.
+
+    ``scalars`` names further molecular properties, pooled as the energy is, or as the
+    pooling of its ``correction`` if there is one; ``arguments`` are of the network.
+    """
+    usual = {"cutoff": cutoff}
+    if network not in OWN_CUTOFF_FUNCTION:
+        usual["cutoff_function"] = "cosine"
+    energy = {
+        "pooling": pooling,
+        "scale": 0.5,
+        "reference_energies": {str(z): e for z, e in REFERENCE.items()},
+    }
+    if correction is not None:
+        energy["correction"] = {"pooling": correction}
+    of_heads = {
+        "energy": energy,
+        "dipole": {"use_vectors": network in WITH_VECTORS},
         "polarizability": {"scale": 2.0},
     }
+    of_scalars = {"kind": "scalar", "pooling": correction or pooling, "shift": 0.3}
     return PotentialSpec(
         name=name,
         elements=ELEMENTS,
-        network={
-            **NETWORKS[network],
-            "cutoff": cutoff,
-            "cutoff_function": cutoff_function,
+        network={**NETWORKS[network], **usual, **arguments},
+        heads={
+            **{head: of_heads[head] for head in heads},
+            **dict.fromkeys(scalars, of_scalars),
         },
-        heads={head: arguments[head] for head in heads},
         total_charges=total_charges,
     )
 
@@ -107,6 +154,14 @@ def glycol() -> Atoms:
     return first + second
 
 
+def ammonium() -> Atoms:
+    """An ion."""
+    atoms = Atoms("NH4", positions=np.zeros((5, 3)), info={"charge": 1})
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    atoms.positions[1:] = 0.6 * corners
+    return rattled(atoms, seed=4)
+
+
 def crystal() -> Atoms:
     """Triclinic and smaller than two cutoffs: atoms see images of themselves."""
     cell = [[4.6, 0.3, -0.2], [0.7, 4.9, 0.4], [-0.5, 0.6, 5.2]]
@@ -151,8 +206,12 @@ def predict(
 
 
 def fields(prediction: Prediction) -> dict[str, Tensor]:
+    """What a prediction holds, scalar properties and weights of atoms among it."""
     names = Prediction.__dataclass_fields__
     values = {name: getattr(prediction, name) for name in names}
+    weights = values.pop("weights") or {}
+    values |= values.pop("others") or {}
+    values |= {f"{head}_weights": value for head, value in weights.items()}
     return {name: v for name, v in values.items() if isinstance(v, Tensor)}
 
 

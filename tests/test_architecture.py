@@ -19,11 +19,12 @@ MODULES = {
 
 LAYERS = [
     "_version interfaces units elements segments pair_sums edges snapshot",
-    "atoms neighbors networks poolings pair_terms molecules",
-    "heads",
+    "atoms neighbors networks poolings molecules",
+    "heads pair_terms",
     "potential",
     "derivatives storage",
     "engine importers provenance suitability",
+    "compilation",
     "evaluator md spectra training",
     "response",
     "calculator",
@@ -39,19 +40,23 @@ LAYERS = [
 ``segments`` and ``pair_sums`` build on ``interfaces`` within the lowest layer.
 """
 
-GROUND = {"segments": {"interfaces"}, "pair_sums": {"interfaces", "segments"}, "edges": {"interfaces"}}
+GROUND = {
+    "segments": {"interfaces"},
+    "pair_sums": {"interfaces", "segments"},
+    "edges": {"interfaces"},
+}
 
 BORDERS = {
     "ase": (
-        "ase_plugin atoms audit calculator cli commands dynamics elements evaluator "
-        "infrared molecules neighbors.backends replicas response snapshot statics "
-        "suitability training"
+        "ase_plugin atoms audit calculator cli commands compilation.structures dynamics "
+        "elements evaluator infrared molecules neighbors.backends replicas response "
+        "snapshot statics suitability training"
     ),
-    "argparse": "cli commands",
+    "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",
     "json": (
-        "cli commands molecules storage spectra.files md.manifest md.trajectory "
-        "importers.mlff_model training.recipe"
+        "cli commands compilation.cache molecules storage spectra.files md.manifest "
+        "md.trajectory importers.mlff_model training.recipe"
     ),
     "matplotlib": "spectra.plot training.curve",
     "matscipy": "neighbors.backends",
@@ -64,19 +69,22 @@ BORDERS = {
     "pandas": "",
     "requests": "",
     "urllib": "",
-    "subprocess": "",
-    "warnings": "",
+    "subprocess": "compilation.builder",
+    "warnings": "compilation.build",
 }
 """Library → the only modules that may import it."""
 
 PLACES = {
     "torch.autograd.grad": "derivatives",
     "torch.func": "derivatives",
-    "torch.compile": "engine",
+    "torch.compile": "",
+    "torch.export": "compilation.build",
+    "torch._inductor": "compilation.build",
+    "torch._C": "compilation.package",
     "torch.cuda.CUDAGraph": "engine",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
-    "torch.set_num_threads": "training.train md.network",
+    "torch.set_num_threads": "training.train compilation.build",
     "torch.manual_seed": "",
     "os.environ": "",
     "random.seed": "",

@@ -229,7 +229,8 @@ def test_a_wrong_argument_of_a_head_is_named():
 
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_keep_the_protocol(name):
-    assert isinstance(HEADS[name](n_features=8), Head)
+    named = {"name": "gap"} if name == "scalar" else {}
+    assert isinstance(HEADS[name](n_features=8, **named), Head)
 
 
 def test_a_potential_says_what_it_gives():

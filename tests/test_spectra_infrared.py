@@ -4,8 +4,9 @@ import pytest
 from molpool_calc.spectra.correlation import CM_PER_FS
 from molpool_calc.spectra.estimator import Estimator
 from molpool_calc.spectra.harmonic import harmonic_analysis
-from molpool_calc.spectra.infrared import infrared_spectrum, true_wavenumbers
+from molpool_calc.spectra.infrared import infrared_spectrum
 from molpool_calc.spectra.spectrum import band_integral, peaks, total_integral
+from molpool_calc.spectra.verlet import true_wavenumbers
 from molpool_calc.units import BOLTZMANN, DEBYE, FEMTOSECOND
 
 TEMPERATURE = 300.0

@@ -28,7 +28,7 @@ from molpool_calc.storage import (
     save_potential,
     weights_sha256,
 )
-from molpool_calc.suitability import count_molecules, why_unsuitable
+from molpool_calc.suitability import count_molecules, why_no_stress, why_unsuitable
 
 ATTENTION = {"kind": "attention", "n_hidden": 16, "n_heads": 2}
 RELU = {**ATTENTION, "activation": "relu"}
@@ -118,6 +118,21 @@ def test_a_correction_of_something_else_than_a_sum_needs_an_audit():
     potential = corrected(ATTENTION, design="embedding")
     assert why_unsuitable(potential, ethanol(), None) is not None
     assert why_unsuitable(potential, ethanol(), SMOOTH) is None
+
+
+def test_a_sum_of_a_network_without_cutoff_is_suitable_for_one_molecule():
+    """Its atoms act on each other at any distance; its forces need no audit."""
+    potential = small_potential("so3krates-nonlocal")
+    assert why_unsuitable(potential, ethanol(), None) is None
+    for atoms, what in ((two_waters(), "2 molecules"), (in_a_box(), "periodic")):
+        reason = why_unsuitable(potential, atoms, None)
+        assert reason is not None
+        assert reason.startswith("the network of small has no cutoff, and its energy")
+        assert what in reason
+        assert "take a potential whose network has a cutoff" in reason
+    assert "no cutoff" in why_no_stress(potential)
+    local = small_potential("so3krates-nonlocal", chi_cut=None)
+    assert why_unsuitable(local, two_waters(), None) is None
 
 
 def test_there_is_nothing_to_refuse_without_an_energy():

@@ -82,7 +82,7 @@ def predictions(
     if "polarizability" in calculator.implemented_properties:
         for atoms, results in zip(frames, found, strict=True):
             if not atoms.pbc.any():
-                tensor = calculator.get_property("polarizability", atoms)  # type: ignore[no-untyped-call]
+                tensor = calculator.get_property("polarizability", atoms)
                 results["polarizability"] = tensor
     return found
 

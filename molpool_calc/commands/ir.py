@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
+    add_compile,
     add_device,
     add_dtype,
     add_force,
@@ -59,6 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
     add_allow_unsuitable_pooling(parser)
+    add_compile(parser)
     add_device(parser)
     add_dtype(parser, "float32")
 
@@ -81,6 +83,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         resolution=arguments.resolution,
         dtype=arguments.dtype,
         allow_unsuitable_pooling=arguments.allow_unsuitable_pooling,
+        compile=arguments.compile,
     )
     result = run_infrared(
         atoms,

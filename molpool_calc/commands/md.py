@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
+    add_compile,
     add_device,
     add_dtype,
     add_force,
@@ -48,7 +49,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="NAME",
-        help="scalar properties to record at every step, such as gap",
+        help="what else to record at every step: polarizability (for Raman spectra), "
+        "or scalar properties such as gap",
     )
     add("--every", type=int, default=10, help="steps between positions (default: 10)")
     add("--seed", type=int, default=0, help="of all random numbers (default: 0)")
@@ -74,6 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
     add_allow_unsuitable_pooling(parser)
+    add_compile(parser)
     add_device(parser)
     add_dtype(parser, "float32")
 

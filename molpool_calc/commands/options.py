@@ -62,6 +62,17 @@ def add_allow_unsuitable_pooling(parser: ArgumentParser) -> None:
     )
 
 
+def add_compile(parser: ArgumentParser) -> None:
+    """Add ``--compile``."""
+    parser.add_argument(
+        "--compile",
+        choices=("auto", "now", "cached", "never"),
+        default="auto",
+        help="code compiled for this machine: auto builds it once for long runs "
+        "(default: auto)",
+    )
+
+
 def add_json(parser: ArgumentParser) -> None:
     """Add ``--json``; its default is set once, by ``cli``."""
     parser.add_argument(

@@ -1,16 +1,39 @@
-"""``molpool spectrum``: the spectrum of a finished, interrupted or killed run."""
+"""``molpool spectrum``: spectra of a finished, interrupted or killed run."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
+from molpool_calc.commands.options import positive_float
+
+if TYPE_CHECKING:
+    from molpool_calc.spectra import Spectrum
 
 NAME = "spectrum"
-HELP = "compute the absolute infrared spectrum of a run"
+HELP = (
+    "compute an absolute infrared or Raman spectrum or the density of states of a run"
+)
 WINDOWS = ("blackman-harris", "hann", "cosine-squared", "gaussian", "exponential")
 CORRECTIONS = ("harmonic", "standard", "schofield", "classical")
+POLARIZATIONS = (
+    "unpolarized",
+    "parallel",
+    "perpendicular",
+    "isotropic",
+    "anisotropic",
+)
+KINDS = ("ir", "raman", "vdos")
+# Options that not all kinds have, with those that do.
+_BELONG = {
+    "quantum_correction": ("ir", "raman"),
+    "temperature": ("ir", "raman"),
+    "laser_nm": ("raman",),
+    "polarization": ("raman",),
+    "quantity": ("raman",),
+    "per": ("vdos",),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,7 +41,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = "example: molpool spectrum run --kind ir --resolution 4"
     add = parser.add_argument
     add("folder", metavar="DIR", type=Path, help="folder of a run of molpool md or ir")
-    add("--kind", choices=("ir",), default="ir", help="default: ir")
+    add(
+        "--kind",
+        choices=KINDS,
+        default="ir",
+        help="infrared from dipoles, Raman from polarizabilities (md --record "
+        "polarizability), or vibrational density of states from velocities "
+        "(md --every 7 or less at 0.5 fs) (default: ir)",
+    )
     add("--window", choices=WINDOWS, default=WINDOWS[0], help="lag window")
     add(
         "--resolution",
@@ -28,10 +58,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--maximum", type=float, default=4500.0, help="cm-1 (default: 4500)")
     add(
-        "--quantum-correction",
-        choices=CORRECTIONS,
-        default=CORRECTIONS[0],
-        help="of the classical autocorrelation (default: harmonic)",
+        "--highest-wavenumber",
+        type=positive_float,
+        help="of the fastest motion, cm-1, where samples are far apart (default: 4500)",
     )
     add("--unbiased", action="store_true", help="use the unbiased autocorrelation")
     add(
@@ -39,43 +68,117 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="undo the shift of velocity Verlet to higher wavenumbers",
     )
-    add("--temperature", type=float, help="in K, where the run states none")
+    add("--plot", action="store_true", help="draw it, to spectrum_KIND.png")
+    _add_options_of_kinds(parser)
+
+
+def _add_options_of_kinds(parser: ArgumentParser) -> None:
+    """Add options without default values, so that a misplaced one is noticed."""
+    add = parser.add_argument
+    add(
+        "--quantum-correction",
+        choices=CORRECTIONS,
+        help="of ir and raman: of the classical autocorrelation (default: harmonic)",
+    )
+    add("--temperature", type=float, help="of ir and raman: in K, where none is stated")
+    add("--laser-nm", type=float, help="of raman: wavelength (default: 532)")
+    add(
+        "--polarization",
+        choices=POLARIZATIONS,
+        help="of raman: of the scattered light, or a part of it (default: unpolarized)",
+    )
+    add(
+        "--quantity",
+        choices=("cross-section", "activity"),
+        help="of raman: differential cross section of Stokes scattering, or activity "
+        "(default: cross-section)",
+    )
+    add(
+        "--per",
+        choices=("element", "atom"),
+        help="of vdos: whose shares to give in further columns (default: element)",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Compute, write, and return peaks and integral."""
     del console
-    from molpool_calc.infrared import SPECTRUM_FILE  # noqa: PLC0415
     from molpool_calc.run_spectrum import peak_list, spectrum_of_run  # noqa: PLC0415
     from molpool_calc.spectra import (  # noqa: PLC0415 - light start
+        plot_spectrum,
         total_integral,
         write_spectrum,
     )
 
-    options: dict[str, Any] = {}
-    if arguments.temperature is not None:
-        options["temperature"] = arguments.temperature
+    kind, folder = arguments.kind, arguments.folder
     spectrum = spectrum_of_run(
-        arguments.folder,
+        folder,
+        kind=kind,
         resolution=arguments.resolution,
         window=arguments.window,
         biased=not arguments.unbiased,
         maximum=arguments.maximum,
-        correction=arguments.quantum_correction,
+        highest_wavenumber=arguments.highest_wavenumber,
         correct_verlet_shift=arguments.correct_timestep,
-        **options,
+        **_options(arguments),
     )
-    path = arguments.folder / SPECTRUM_FILE
+    path = folder / f"spectrum_{kind}.csv"
     write_spectrum(spectrum, path)
+    files = {"file": str(path)}
+    if arguments.plot:
+        files["picture"] = str(path.with_suffix(".png"))
+        title = f"{folder.resolve().name}, {kind}"
+        plot_spectrum(spectrum, files["picture"], title=title)
     total = total_integral(spectrum)
     return {
-        "file": str(path),
+        **files,
+        "kind": kind,
         "unit": spectrum.unit,
         "peaks": peak_list(spectrum),
-        "integrated_km_mol": total.value,
+        **_integrals(kind, spectrum, total.value),
         "integrated_95_percent": [total.lower, total.upper],
         "metadata": dict(spectrum.metadata),
     }
+
+
+def _options(arguments: Namespace) -> dict[str, Any]:
+    """Return the options of the kind that were given.
+
+    Raises:
+        ValueError: one of another kind was given.
+    """
+    given = {
+        name: getattr(arguments, name)
+        for name in _BELONG
+        if getattr(arguments, name) is not None
+    }
+    for name in given:
+        if arguments.kind not in _BELONG[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} means nothing to a spectrum of kind "
+                f"{arguments.kind}; leave it out, or give --kind "
+                f"{' or '.join(_BELONG[name])}"
+            )
+    if "quantum_correction" in given:
+        given["correction"] = given.pop("quantum_correction")
+    if arguments.kind == "raman":
+        from molpool_calc.spectra import Scattering  # noqa: PLC0415 - light start
+
+        names = ("laser_nm", "polarization", "quantity")
+        chosen = {name: given.pop(name) for name in names if name in given}
+        given["scattering"] = Scattering(**chosen)
+    return given
+
+
+def _integrals(kind: str, spectrum: "Spectrum", value: float) -> dict[str, float]:
+    """Return the integral under a name that states its unit."""
+    if kind == "ir":
+        return {"integrated_km_mol": value}
+    if kind == "vdos":
+        return {"integrated_modes": value}
+    if spectrum.metadata["quantity"] == "activity":
+        return {"integrated_a4_amu": value}
+    return {"integrated_1e_30_cm2_sr": value}
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -85,11 +188,14 @@ def summary(result: Mapping[str, Any]) -> str:
 
 def peak_table(result: Mapping[str, Any]) -> list[str]:
     """Return the lines of a table of peaks with the integral below."""
+    unit = result.get("unit", "km/mol per cm-1")
+    keys = [key for key in result if key.startswith("integrated_")]
+    total = result[keys[0]]
     return [
-        "  cm-1   km/mol per cm-1",
+        f"  cm-1   {unit}",
         *(
-            f"{peak['wavenumber_cm1']:6.0f}   {peak['intensity']:10.3f}"
+            f"{peak['wavenumber_cm1']:6.0f}   {peak['intensity']:10.4g}"
             for peak in result["peaks"]
         ),
-        f"integrated: {result['integrated_km_mol']:.1f} km/mol",
+        f"integrated: {total:.4g} {unit.removesuffix(' per cm-1')}",
     ]

@@ -17,9 +17,9 @@ from molpool_calc.segments import segment_sum
 
 
 class EnergyHead(Readout):
-    """E = scale·(y + y′) + Σ_i E⁰(Z_i), in eV and float64.
+    """E = scale·(y + y_c) + Σ_i E⁰(Z_i), in eV and float64.
 
-    y is the pooled energy of ``Readout`` and y′ an optional correction, pooled in
+    y is the pooled energy of ``Readout`` and y_c an optional correction, pooled in
     another way, which starts at zero. The energies E⁰ of the elements are thousands of
     eV; they and the pooled sum are held in float64 whatever the dtype of the network,
     so that a float32 potential keeps its energy differences.
@@ -36,7 +36,7 @@ class EnergyHead(Readout):
         reference_energies: E⁰ in eV by atomic number; 0 where left out.
         element_scales: learn a factor and an offset of the atomic energies for each
             element.
-        correction: ``pooling`` and other arguments of the ``Readout`` of y′.
+        correction: ``pooling`` and other arguments of the ``Readout`` of y_c.
 
     Attributes:
         extensive: whether energies of systems far apart add up.

@@ -109,14 +109,18 @@ class Readout(nn.Module):
         widths = [n_features, *[hidden] * (n_layers - 1), 1]
         chosen = design or _usual_design(pooling)
         if chosen not in {"atomwise", "embedding"}:
-            raise ValueError(f"design {chosen!r} is unknown; give atomwise or embedding")
+            raise ValueError(
+                f"design {chosen!r} is unknown; give atomwise or embedding"
+            )
         self.before, self.after = nn.Identity(), nn.Identity()
         if chosen == "embedding":
             self.pooling = make_pooling(pooling, n_features, n_features)
             self.after = _network(widths, hidden, activation)
         else:
-            self.pooling = make_pooling(pooling, 1, 1) if _plain(pooling) else (
-                make_pooling(pooling, n_features, 1)
+            self.pooling = (
+                make_pooling(pooling, 1, 1)
+                if _plain(pooling)
+                else (make_pooling(pooling, n_features, 1))
             )
             if not self.pooling.learned:
                 self.before = _network(widths, hidden, activation)
@@ -168,7 +172,7 @@ def _network(widths: list[int], hidden: int, activation: Activation) -> nn.Modul
         return Layers(widths, activation)
     if hidden < 0 or widths[0] != 1:
         raise ValueError(
-            f"n_hidden is {hidden} with {widths[0]} features; give a positive width, or "
-            "0 with one feature"
+            f"n_hidden is {hidden} with {widths[0]} features; give a positive width, "
+            "or 0 with one feature"
         )
     return nn.Identity()

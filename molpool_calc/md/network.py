@@ -25,7 +25,8 @@ class NetworkForceField:
         engine: placed and frozen.
         batch: all replicas; only its positions change during a run.
         dipole: whether to evaluate the dipole at every step.
-        others: further scalar properties to evaluate at every step.
+        others: further properties to evaluate at every step: names of scalars, or
+            ``polarizability``.
     """
 
     def __init__(
@@ -42,16 +43,19 @@ class NetworkForceField:
         self.properties = frozenset(names | set(others))
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
-        """Return energies (eV), forces (eV/Å) and dipoles (e·Å), float64."""
+        """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64."""
         batch = replace(self.batch, positions=positions.to(self.engine.dtype))
         pairs = self.lists.update(batch)
         prediction = self.engine.evaluate(batch, pairs, self.properties)
         if prediction.energy is None or prediction.forces is None:
             raise ValueError("this potential has no energy head, so it has no forces")
         dipole = prediction.dipole
+        given = dict(prediction.others or {})
+        if prediction.polarizability is not None:
+            given["polarizability"] = prediction.polarizability
         return Response(
             energy=prediction.energy,
             forces=prediction.forces.to(torch.float64),
             dipole=None if dipole is None else dipole.to(torch.float64),
-            others={name: (prediction.others or {})[name] for name in self.others},
+            others={name: given[name].to(torch.float64) for name in self.others},
         )

@@ -36,8 +36,12 @@ OBSERVABLES = {
     "kinetic": Observable((), "kinetic_energy", "eV"),
     "heat": Observable((), "heat", "eV"),
     "dipole": Observable((3,), "dipole", "e Angstrom"),
+    "polarizability": Observable((3, 3), "polarizability", "e+2 Angstrom+2 eV-1"),
 }
-"""The columns that step records may have besides scalar properties."""
+"""The columns that step records may have besides scalar properties.
+
+Units are spelled as H5MD has it: each symbol with its power.
+"""
 
 
 def observable_of(name: str) -> Observable:

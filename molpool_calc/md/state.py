@@ -26,13 +26,14 @@ _LINEAR = 1e-10
 class Response:
     """What the potential says at one set of positions; tensors carry no graph.
 
-    ``others`` are further molecular properties that are to be recorded.
+    ``others`` are further molecular properties that are to be recorded: numbers, or
+    the ``polarizability`` in e²Å²/eV.
     """
 
     energy: Float64[Tensor, " systems"]
     forces: Float64[Tensor, "atoms 3"]
     dipole: Float64[Tensor, "systems 3"] | None
-    others: Mapping[str, Float64[Tensor, " systems"]] = field(default_factory=dict)
+    others: Mapping[str, Float64[Tensor, "systems ..."]] = field(default_factory=dict)
 
 
 @runtime_checkable

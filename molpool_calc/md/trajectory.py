@@ -20,10 +20,10 @@ from molpool_calc.md.manifest import TRAJECTORY, Manifest, read_manifest
 from molpool_calc.md.records import (
     FRAMES,
     OBSERVABLES,
-    observable_of,
     STEPS,
     Records,
     frame_layout,
+    observable_of,
     read_records,
     replace_durably,
     step_layout,
@@ -37,9 +37,10 @@ FRAME_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
 class RunData:
     """A run in memory, whether it finished, was stopped, or was killed.
 
-    Units: fs, eV, e·Å, Å, Å/fs, amu, K. ``heat`` is what a thermostat has put in:
-    ``energies + kinetic - heat`` is conserved. ``status`` is ``running`` for a run
-    that was killed or has not ended. ``others`` are the scalar properties recorded. ``inputs`` are the caller's, from ``run.json``.
+    Units: fs, eV, e·Å, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what a thermostat has put
+    in: ``energies + kinetic - heat`` is conserved. ``status`` is ``running`` for a run
+    that was killed or has not ended. ``others`` are the scalar properties recorded.
+    ``inputs`` are the caller's, from ``run.json``.
     """
 
     times_fs: Float64[np.ndarray, " steps"]
@@ -47,6 +48,7 @@ class RunData:
     kinetic: Float64[np.ndarray, "replicas steps"]
     heat: Float64[np.ndarray, "replicas steps"]
     dipoles: Float64[np.ndarray, "replicas steps 3"] | None
+    polarizabilities: Float64[np.ndarray, "replicas steps 3 3"] | None
     others: Mapping[str, Float64[np.ndarray, "replicas steps"]]
     frame_steps: Int[np.ndarray, " frames"]
     positions: Float64[np.ndarray, "replicas frames atoms 3"]
@@ -84,13 +86,17 @@ def read_run(folder: Path) -> RunData:
     def optional(name: str, kind: type) -> Any:
         return None if dynamics[name] is None else np.array(dynamics[name], kind)
 
-    has_dipole = "dipole" in dynamics["observables"]
+    def if_recorded(name: str) -> Any:
+        recorded = name in dynamics["observables"]
+        return replicas_first(steps, name) if recorded else None
+
     return RunData(
         times_fs=steps["step"] * dynamics["timestep_fs"],
         energies=replicas_first(steps, "energy"),
         kinetic=replicas_first(steps, "kinetic"),
         heat=replicas_first(steps, "heat"),
-        dipoles=replicas_first(steps, "dipole") if has_dipole else None,
+        dipoles=if_recorded("dipole"),
+        polarizabilities=if_recorded("polarizability"),
         others={
             name: replicas_first(steps, name)
             for name in dynamics["observables"]
@@ -182,7 +188,7 @@ def _write_h5(path: Path, manifest: Manifest, steps: Records, frames: Records) -
         clock = _Clock(file, steps["step"], timestep)
         for name in manifest["dynamics"]["observables"]:
             _, h5_name, unit = observable_of(name)
-            unit = manifest.get("units", {}).get(name, unit)
+            unit = manifest.get("units", {}).get(name) or unit
             clock.element(file, f"observables/{h5_name}", steps[name], unit)
         clock = _Clock(file, frames["step"], timestep)
         for replica in range(manifest["dynamics"]["n_replicas"]):

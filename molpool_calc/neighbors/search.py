@@ -50,7 +50,9 @@ def neighbor_list(
     tensor([1, 2, 0, 0])
     """
     if not cutoff > 0:
-        raise ValueError(f"the cutoff is {cutoff!r}, but must be a positive number of Å")
+        raise ValueError(
+            f"the cutoff is {cutoff!r}, but must be a positive number of Å"
+        )
     geometry = in_double_precision(batch)
     _check_finite(geometry)
     if cutoff == inf:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from molpool_calc.spectra.spectrum import Spectrum
 
 _HEADER = "wavenumber_cm-1,intensity,lower,upper"
+_N_COLUMNS = 4
 _METADATA = "; metadata: "
 
 
@@ -18,7 +19,8 @@ def write_spectrum(spectrum: Spectrum, path: str | Path) -> None:
     """Write a spectrum to a CSV file, in one step so that no half file is ever seen.
 
     The first line is a comment with the unit and the metadata, the second names the
-    columns. Without a confidence band, the last two fields of every row are empty.
+    columns. Without a confidence band, the fields of its limits are empty. The
+    components of the spectrum follow in columns of their own names.
     """
     path = Path(path)
     # Numbers with 10 digits: more than any spectrum is worth.
@@ -31,13 +33,15 @@ def write_spectrum(spectrum: Spectrum, path: str | Path) -> None:
             spectrum.intensity,
             spectrum.lower,
             spectrum.upper,
+            *spectrum.components.values(),
         )
     ]
+    header = ",".join([_HEADER, *spectrum.components])
     rows = [",".join(fields) for fields in zip(*columns, strict=True)]
     metadata = json.dumps(dict(spectrum.metadata), ensure_ascii=True)
     comment = f"# unit: {spectrum.unit}{_METADATA}{metadata}"
     partial = path.with_name(path.name + ".part")
-    partial.write_text("\n".join([comment, _HEADER, *rows, ""]), encoding="ascii")
+    partial.write_text("\n".join([comment, header, *rows, ""]), encoding="ascii")
     os.replace(partial, path)
 
 
@@ -54,14 +58,17 @@ def read_spectrum(path: str | Path) -> Spectrum:
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line for line in lines if line.startswith("#")]
     table = [line for line in lines if line and not line.startswith("#")]
-    if not comments or "# unit: " not in comments[0] or table[:1] != [_HEADER]:
+    names = table[0].split(",") if table else []
+    is_spectrum = names[:_N_COLUMNS] == _HEADER.split(",")
+    if not comments or "# unit: " not in comments[0] or not is_spectrum:
         raise ValueError(
             f"{path} is not a spectrum; give a file with a comment '# unit: ...' and "
             f"the columns {_HEADER}"
         )
     unit, _, metadata = comments[0].removeprefix("# unit: ").partition(_METADATA)
     columns = list(zip(*(row.split(",") for row in table[1:]), strict=True))
-    wavenumbers, intensity, lower, upper = (_column(fields) for fields in columns)
+    values = [_column(fields) for fields in columns]
+    wavenumbers, intensity, lower, upper = values[:_N_COLUMNS]
     if wavenumbers is None or intensity is None:
         raise ValueError(f"{path} lacks wavenumbers or intensities; write it again")
     return Spectrum(
@@ -72,6 +79,13 @@ def read_spectrum(path: str | Path) -> Spectrum:
         units_intensity=intensity[None],
         unit=unit,
         metadata=MappingProxyType(json.loads(metadata or "{}")),
+        components={
+            name: column
+            for name, column in zip(
+                names[_N_COLUMNS:], values[_N_COLUMNS:], strict=True
+            )
+            if column is not None
+        },
     )
 
 

@@ -1,17 +1,20 @@
 """Absolute infrared spectra of molecules in the gas phase from dipoles along MD."""
 
-from math import pi
-
 import numpy as np
 from jaxtyping import Float
 
-from molpool_calc.spectra.correlation import CM_PER_FS
 from molpool_calc.spectra.estimator import Estimator, Fact, spectral_density
 from molpool_calc.spectra.quantum import QuantumCorrection, relative_correction
 from molpool_calc.spectra.spectrum import (
     INFRARED_UNIT,
     Spectrum,
     spectrum_from_units,
+)
+from molpool_calc.spectra.verlet import (
+    integration_step,
+    shift_facts,
+    shift_slope,
+    true_wavenumbers,
 )
 from molpool_calc.units import (
     AVOGADRO,
@@ -73,12 +76,7 @@ def infrared_spectrum(
             f"the dipoles have the shape {dipoles.shape}; give (replicas, steps, 3)"
         )
     estimator = estimator or Estimator()
-    step_fs = timestep_fs if verlet_timestep_fs is None else verlet_timestep_fs
-    if not 0.0 < step_fs <= timestep_fs:
-        raise ValueError(
-            f"the integration time step is {step_fs:g} fs, the interval between "
-            f"dipoles {timestep_fs:g} fs; give a positive step not longer than it"
-        )
+    step_fs = integration_step(verlet_timestep_fs, timestep_fs)
     density = spectral_density(
         dipoles, timestep_fs=timestep_fs, estimator=estimator, differentiate=True
     )
@@ -86,46 +84,16 @@ def infrared_spectrum(
     factor = relative_correction(wavenumbers, temperature, correction)
     units = density.units * factor * _prefactor(temperature)
     if correct_verlet_shift:
-        # dν̃/dν̃_true keeps the integrals; cos > 0 below the Nyquist wavenumber.
-        units = units / np.cos(pi * CM_PER_FS * step_fs * wavenumbers)
+        units = units / shift_slope(wavenumbers, step_fs)
         wavenumbers = true_wavenumbers(wavenumbers, step_fs)
     facts: dict[str, Fact] = {
         "kind": "infrared",
         **density.facts,
         "temperature": temperature,
         "quantum_correction": correction,
-        "verlet_timestep_fs": step_fs,
-        "verlet_shift_at_3000_cm1": _verlet_shift(3000.0, step_fs),
-        "verlet_shift_corrected": correct_verlet_shift,
+        **shift_facts(step_fs, is_corrected=correct_verlet_shift),
     }
     return spectrum_from_units(wavenumbers, units, unit=INFRARED_UNIT, facts=facts)
-
-
-def true_wavenumbers(
-    wavenumbers: Float[np.ndarray, " bins"], verlet_timestep_fs: float
-) -> Float[np.ndarray, " bins"]:
-    """Return the wavenumbers of motions that velocity Verlet shows at given ones.
-
-    A harmonic mode of angular frequency ``ω`` oscillates at ``Ω`` with
-    ``sin(ΩΔt/2) = ωΔt/2``, which is ``ω(1 + ω²Δt²/24)`` for short time steps.
-
-    Args:
-        wavenumbers: Observed ones, cm⁻¹.
-        verlet_timestep_fs: Time step of the integration.
-    """
-    # np.sinc(x) is sin(πx)/(πx), and ΩΔt/2 = πc·wavenumber·Δt.
-    return wavenumbers * np.sinc(CM_PER_FS * verlet_timestep_fs * wavenumbers)
-
-
-def _verlet_shift(wavenumber: float, step_fs: float) -> float | None:
-    """Return by how many cm⁻¹ velocity Verlet shifts a harmonic mode upwards.
-
-    ``None`` if it cannot integrate the mode at all.
-    """
-    half_angle = pi * CM_PER_FS * step_fs * wavenumber
-    if half_angle >= 1.0:
-        return None
-    return float(np.arcsin(half_angle) / half_angle - 1.0) * wavenumber
 
 
 def _prefactor(temperature: float) -> float:

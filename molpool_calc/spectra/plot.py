@@ -19,6 +19,7 @@ _LINE = "#1b3a5c"
 _BAND = "#a9c4dd"
 _STICKS = "#c8641e"
 _MEASURED = "#4d4d4d"
+_QUANTITIES = {"raman": "Raman scattering", "vdos": "density of states"}
 _MOST_LABELS = 12
 # Least distance of upright labels, as a fraction of the axis: 8 pt on 6 inches.
 _LABEL_WIDTH = 0.019
@@ -56,6 +57,17 @@ def plot_infrared(
     """
     figure = _compose(spectrum, title, sticks, experiment)
     figure.savefig(path, dpi=300)
+
+
+def plot_spectrum(spectrum: Spectrum, path: str | Path, *, title: str) -> None:
+    """Draw a spectrum of any kind with its band to a PNG, SVG or PDF file.
+
+    Args:
+        spectrum: The line and, if it has one, the 95 % band.
+        path: Where to write; the suffix decides on the format.
+        title: Stands above the axes.
+    """
+    _compose(spectrum, title, None, None).savefig(path, dpi=300)
 
 
 def _compose(
@@ -146,7 +158,8 @@ def _draw_line(axes: "matplotlib.axes.Axes", spectrum: Spectrum, top: float) -> 
         if spectrum.unit == INFRARED_UNIT
         else spectrum.unit
     )
-    axes.set_ylabel(f"absorption ({unit})")
+    quantity = _QUANTITIES.get(str(spectrum.metadata.get("kind")), "absorption")
+    axes.set_ylabel(f"{quantity} ({unit})")
 
 
 def _label_peaks(axes: "matplotlib.axes.Axes", spectrum: Spectrum, left: float) -> None:

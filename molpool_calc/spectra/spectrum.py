@@ -1,7 +1,7 @@
 """The record of a spectrum, and what is read from one: bands and peaks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
 from types import MappingProxyType
 
@@ -25,7 +25,8 @@ class Spectrum:
 
     ``intensity`` is the mean of ``units_intensity``, the spectra of independent units
     (replicas or blocks). ``lower`` and ``upper`` are ``None`` where no band can be
-    given; ``metadata["band"]`` says why, or what the band rests on.
+    given; ``metadata["band"]`` says why, or what the band rests on. ``components``
+    are further quantities at the same wavenumbers, such as the shares of elements.
     """
 
     wavenumbers: Float[np.ndarray, " bins"]
@@ -35,6 +36,7 @@ class Spectrum:
     units_intensity: Float[np.ndarray, "units bins"]
     unit: str
     metadata: Mapping[str, Fact]
+    components: Mapping[str, Float[np.ndarray, " bins"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,7 @@ def spectrum_from_units(
     *,
     unit: str,
     facts: Mapping[str, Fact],
+    components: Mapping[str, Float[np.ndarray, " bins"]] | None = None,
 ) -> Spectrum:
     """Return the mean over units as a spectrum, with its band if there can be one."""
     band = confidence_band(units)
@@ -63,6 +66,7 @@ def spectrum_from_units(
         units_intensity=units,
         unit=unit,
         metadata=MappingProxyType({**facts, "band": _describe_band(units, facts)}),
+        components=dict(components or {}),
     )
 
 

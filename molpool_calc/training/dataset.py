@@ -16,7 +16,8 @@ class Dataset:
     eV, Å, e, e·Å and e²Å²/eV. ``charges`` are total charges. ``split`` holds the
     file's own words (``train``, ``valid``, ``test``, …). ``sha256`` is that of the
     file. ``scalars`` are further molecular properties by name, ``weights`` fractions
-    of the atoms in them. A property is ``None`` where the file has none or no unit was stated.
+    of the atoms in them. A property is ``None`` where the file has none or no unit was
+    stated.
     """
 
     offsets: Int[np.ndarray, " frames_plus_one"]

@@ -37,3 +37,20 @@ def test_import_refuses_what_is_no_model(molpool: CommandLine, tmp_path: Path) -
     file.write_bytes(b"no model")
     assert "best_model" in molpool.refused(*words)
     assert not (tmp_path / "p" / "potential.json").exists()
+
+
+def test_import_of_so3lr_states_its_long_range_cutoff(
+    molpool: CommandLine, tmp_path: Path
+) -> None:
+    raw = Path(__file__).parents[3] / "shared" / "weights" / "raw"
+    if not (raw / "so3lr_params.pkl").is_file():
+        pytest.skip("the published weights are not here")
+    out = tmp_path / "so3lr"
+    words = ["import", "so3lr", raw / "so3lr_params.pkl", "--out", out]
+    assert "larger cutoff" in molpool.refused(*words, "--long-range-cutoff", "1")
+    assert not (out / "potential.json").exists()
+    called = molpool(*words, "--long-range-cutoff", "12", "--json")
+    assert called.code == 0
+    assert called.json["name"] == "so3lr"
+    assert called.json["elements"] == ["H", "C", "N", "O", "F", "P", "S", "Cl"]
+    assert "here 12 Å" in called.json["description"]

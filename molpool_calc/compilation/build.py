@@ -1,0 +1,179 @@
+"""Builds a package: trace, export, compile, verify, time. Runs in its own process.
+
+``python -m molpool_calc.compilation.build FOLDER TARGET PROPERTY …`` writes TARGET, or
+ends with an error whose last line is the reason.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from molpool_calc.compilation.package import Package
+from molpool_calc.compilation.request import (
+    Request,
+    batch_of_inputs,
+    inputs_of,
+    outputs_of,
+    pair_limit,
+)
+from molpool_calc.compilation.structures import random_batch
+from molpool_calc.derivatives import differentiate
+from molpool_calc.potential import NeuralPotential
+from molpool_calc.storage import load_potential
+
+TRACED = (11, 13)
+"""Systems and atoms of the batch that is traced; unlike any width of a network."""
+VERIFIED = ((1, 2), (1, 9), (2, 5), (3, 12), (1, 23), (1, 1))
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
+"""Largest deviation from the network as written, relative to the largest value."""
+TIMED = (1, 9)
+MOST = 1_000_000
+NICENESS = 5
+"""The run that waits behind goes first."""
+
+Function = Callable[..., list[Tensor]]
+
+
+class Refused(RuntimeError):
+    """The package is wrong, or no faster; the message says which."""
+
+
+def build(potential: NeuralPotential, request: Request, target: Path) -> None:
+    """Write a verified package.
+
+    Raises:
+        Refused: it deviates from the network as written, or is not faster.
+    """
+    function = function_of(potential, request)
+    inputs = inputs_for(potential, request, *TRACED)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        path = Path(scratch) / "package.pt2"
+        compile_function(
+            function,
+            inputs,
+            path,
+            periodic=request.periodic,
+            limit=pair_limit(potential),
+        )
+        package = Package(path, request, potential.dtype)
+        verify(package, function, potential)
+        _demand_faster(package, function, potential)
+        path.replace(target)
+
+
+def function_of(potential: NeuralPotential, request: Request) -> Function:
+    """Return the map from inputs to outputs, the network as written."""
+
+    def function(*inputs: Tensor) -> list[Tensor]:
+        batch, neighbors = batch_of_inputs(inputs)
+        prediction = differentiate(potential, batch, neighbors, request.properties)
+        return outputs_of(prediction, request)
+
+    return function
+
+
+def inputs_for(
+    potential: NeuralPotential, request: Request, n_systems: int, n_atoms: int
+) -> list[Tensor]:
+    """Return inputs made of random structures."""
+    batch, pairs = random_batch(
+        potential, n_systems, n_atoms, periodic=request.periodic
+    )
+    return inputs_of(batch, pairs, request)
+
+
+def compile_function(
+    function: Function, inputs: list[Tensor], path: Path, *, periodic: bool, limit: int
+) -> None:
+    """Trace the function with open sizes and compile it ahead of time."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - 2 s
+
+    traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        *inputs
+    )
+    s, m = (torch.export.Dim(name, min=2, max=MOST) for name in "sm")
+    e = torch.export.Dim("e", min=2, max=limit)
+    sizes = [{0: s, 1: m}, {0: s, 1: m}, {0: s}, {0: s}, {0: e}, {0: e}]
+    sizes += [{0: e}, {0: s}] if periodic else []
+    exported = torch.export.export(
+        traced, tuple(inputs), dynamic_shapes=tuple(sizes), strict=False
+    )
+    # with reordering, torch 2.13 was seen to read sums before they are complete
+    options = {"reorder_for_locality": False, "cpp.threads": 1}
+    torch._inductor.aoti_compile_and_package(
+        exported, package_path=str(path), inductor_configs=options
+    )
+
+
+def verify(package: Package, function: Function, potential: NeuralPotential) -> None:
+    """Compare with the network as written on random structures of several sizes.
+
+    Raises:
+        Refused: a value deviates by more than rounding.
+    """
+    tolerance = TOLERANCES[potential.dtype]
+    for n_systems, n_atoms in VERIFIED:
+        inputs = inputs_for(potential, package.request, n_systems, n_atoms)
+        expected = function(*inputs)
+        for name, found, true in zip(
+            package.names, package.run(inputs), expected, strict=True
+        ):
+            largest = float(true.abs().max()) if true.numel() else 0.0
+            off = float((found - true).abs().max()) if true.numel() else 0.0
+            if found.shape != true.shape or not off <= tolerance * (1.0 + largest):
+                raise Refused(
+                    f"{name} of {n_systems} systems of {n_atoms} atoms deviates by "
+                    f"{off:.2g} of {largest:.2g}"
+                )
+
+
+def _demand_faster(
+    package: Package, function: Function, potential: NeuralPotential
+) -> None:
+    inputs = inputs_for(potential, package.request, *TIMED)
+    compiled, eager = (
+        _median(lambda: package.run(inputs)),
+        _median(lambda: function(*inputs)),
+    )
+    if compiled > eager:
+        raise Refused(f"it takes {compiled:.2g} s where the network takes {eager:.2g}")
+
+
+def _median(call: Callable[[], object], repeats: int = 15) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Build one package."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("properties", nargs="+")
+    parser.add_argument("--periodic", action="store_true")
+    arguments = parser.parse_args()
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    potential = load_potential(arguments.folder).eval().requires_grad_(False)
+    request = Request(
+        properties=frozenset(arguments.properties), periodic=arguments.periodic
+    )
+    build(potential, request, arguments.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The engine that runs compiled code where there is some, and the network elsewhere."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from molpool_calc.compilation.builder import Build, start_build
+from molpool_calc.compilation.cache import SUFFIX, cache_folder, key_of
+from molpool_calc.compilation.package import Package
+from molpool_calc.compilation.request import (
+    Request,
+    fits,
+    inputs_of,
+    pair_limit,
+    prediction_of,
+    request_for,
+)
+from molpool_calc.derivatives import demand_volume
+from molpool_calc.engine import EagerEngine, Engine
+from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
+from molpool_calc.neighbors import complete_pairs
+from molpool_calc.potential import NeuralPotential
+
+Compile = Literal["auto", "now", "cached", "never"]
+MODES = ("auto", "now", "cached", "never")
+PATIENCE = 1000
+"""Evaluations after which a package is worth building beside them."""
+POLL = 100
+"""Evaluations between two looks at a build."""
+
+
+def make_engine(
+    potential: NeuralPotential,
+    device: torch.device,
+    dtype: torch.dtype,
+    compile: Compile = "never",  # noqa: A002 - the public name of the option
+) -> Engine:
+    """Return the engine of a potential, which is placed and frozen.
+
+    Args:
+        potential: moved to ``device`` and ``dtype`` in place.
+        device: as resolved; only the CPU has compiled code.
+        dtype: of the network.
+        compile: ``"never"``: none. ``"cached"``: what was built before. ``"now"``:
+            built first where missing, which takes about a minute. ``"auto"``: built
+            beside a long series of evaluations, then used.
+    """
+    if compile == "never" or device.type != "cpu":
+        return EagerEngine(potential, device, dtype)
+    return CompiledEngine(EagerEngine(potential, device, dtype), compile)
+
+
+class CompiledEngine:
+    """Runs verified packages, and the eager engine where there is none that fits.
+
+    Results equal those of the eager engine within rounding. With ``"now"`` and
+    ``"cached"`` what runs is decided at the first evaluation and does not change.
+
+    Args:
+        eager: engine of the same potential.
+        mode: see ``make_engine``.
+        folder: of the packages; by default the user's.
+    """
+
+    def __init__(
+        self, eager: EagerEngine, mode: Compile, folder: Path | None = None
+    ) -> None:
+        self.eager, self.mode = eager, mode
+        self.potential, self.device = eager.potential, eager.device
+        self.dtype = eager.dtype
+        self.folder = cache_folder() if folder is None else folder
+        self._limit = pair_limit(self.potential)
+        self._requests: dict[tuple[frozenset[str], bool], Request | None] = {}
+        self._packages: dict[Request, Package | None] = {}
+        self._counts: dict[Request, int] = {}
+        self._builds: dict[Request, Build | None] = {}
+        self._dense: tuple[NeighborList, NeighborList] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what holds processes and code, which is found again."""
+        state = self.__dict__.copy()
+        tables: dict[str, object] = {"_packages": {}, "_builds": {}, "_counts": {}}
+        return {**state, **tables, "_dense": None}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "CompiledEngine":
+        """Return an engine of a copy of the potential, its packages found again."""
+        from copy import deepcopy  # noqa: PLC0415
+
+        return CompiledEngine(deepcopy(self.eager, memo), self.mode, self.folder)
+
+    def evaluate(
+        self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
+    ) -> Prediction:
+        """Return detached results (see ``derivatives.evaluate``)."""
+        request = self._request(properties, periodic=neighbors.shift is not None)
+        if request is None or not fits(batch, neighbors, self._limit):
+            return self.eager.evaluate(batch, neighbors, properties)
+        package = self._package(request)
+        if package is None:
+            return self.eager.evaluate(batch, neighbors, properties)
+        if "stress" in request.properties:
+            demand_volume(batch.cell)
+        pairs = self._listed(batch, neighbors)
+        outputs = package.run(inputs_of(batch, pairs, request))
+        return prediction_of(outputs, request)
+
+    def prepare(self, properties: frozenset[str], *, periodic: bool) -> str:
+        """Return what evaluations will run, after building it if the mode is so."""
+        request = self._request(properties, periodic=periodic)
+        package = None if request is None else self._package(request)
+        return "eager" if package is None else "compiled"
+
+    def _request(self, properties: frozenset[str], *, periodic: bool) -> Request | None:
+        asked = (properties, periodic)
+        if asked not in self._requests:
+            found = request_for(self.potential, properties, periodic=periodic)
+            self._requests[asked] = found
+        return self._requests[asked]
+
+    def _listed(self, batch: AtomsBatch, neighbors: NeighborList) -> NeighborList:
+        """Return listed pairs; a dense list is the same object as long as it holds."""
+        if neighbors.n_dense is None:
+            return neighbors
+        if self._dense is None or self._dense[0] is not neighbors:
+            self._dense = (neighbors, complete_pairs(batch))
+        return self._dense[1]
+
+    def _package(self, request: Request) -> Package | None:
+        if request not in self._packages:
+            self._packages[request] = self._load(request)
+            if self._packages[request] is None and self.mode == "now":
+                build = start_build(self.potential, request, self._target(request))
+                if build is not None:
+                    build.wait()
+                self._packages[request] = self._load(request)
+        package = self._packages[request]
+        if package is None and self.mode == "auto":
+            self._build_behind(request)
+        return package
+
+    def _build_behind(self, request: Request) -> None:
+        count = self._counts[request] = self._counts.get(request, 0) + 1
+        if count == PATIENCE:
+            target = self._target(request)
+            self._builds[request] = start_build(self.potential, request, target)
+        elif count > PATIENCE and count % POLL == 0:
+            build = self._builds.get(request)
+            if build is not None and build.is_over:
+                self._packages[request] = self._load(request)
+                self._builds[request] = None
+
+    def _target(self, request: Request) -> Path:
+        return self.folder / (key_of(self.potential, request) + SUFFIX)
+
+    def _load(self, request: Request) -> Package | None:
+        target = self._target(request)
+        if not target.is_file():
+            return None
+        try:
+            return Package(target, request, self.dtype)
+        except RuntimeError:  # a damaged file is built anew
+            target.unlink(missing_ok=True)
+            return None
+
+
+def prepare(engine: Engine, properties: frozenset[str], *, periodic: bool) -> str:
+    """Return what will run, ``"compiled"`` or ``"eager"``; may build a package."""
+    if isinstance(engine, CompiledEngine):
+        return engine.prepare(properties, periodic=periodic)
+    return "eager"

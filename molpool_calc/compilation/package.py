@@ -1,0 +1,55 @@
+"""A package in use: inputs checked, since the compiled code does not check them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from molpool_calc.compilation.request import Request, names_of
+
+N_INTEGERS = (0, 4, 5)
+"""Places of the inputs that are whole numbers: elements and both ends of the pairs."""
+
+
+def refusal_path(target: Path) -> Path:
+    """Return where the reason stands why there is no package."""
+    return target.with_suffix(".refused")
+
+
+class Package:
+    """Compiled code of one request.
+
+    Args:
+        path: of the package.
+        request: what it computes.
+        dtype: of its real inputs.
+    """
+
+    def __init__(self, path: Path, request: Request, dtype: torch.dtype) -> None:
+        self.request, self.dtype = request, dtype
+        self.names = names_of(request)
+        # the public loader imports the whole compiler, which takes seconds
+        self._loader = torch._C._aoti.AOTIModelPackageLoader(
+            str(path), "model", False, 1, -1
+        )
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the outputs in the order of ``names``.
+
+        Raises:
+            TypeError: an input of another type, layout or device than was compiled.
+        """
+        for place, tensor in enumerate(inputs):
+            dtype = torch.int64 if place in N_INTEGERS else self.dtype
+            if (
+                tensor.dtype != dtype
+                or not tensor.is_contiguous()
+                or tensor.device.type != "cpu"
+            ):
+                raise TypeError(
+                    f"input {place} of a package is {tensor.dtype} on {tensor.device}, "
+                    f"but must be contiguous {dtype} on the CPU"
+                )
+        outputs: list[Tensor] = self._loader.run(list(inputs))
+        return outputs

@@ -1,0 +1,132 @@
+"""What a package computes, and how a batch becomes its inputs and its outputs results.
+
+A package takes systems of one size: ``s`` systems of ``m`` atoms, ``e`` listed pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molpool_calc.edges import FEW_PAIRS
+from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction, Segments
+from molpool_calc.potential import NeuralPotential
+
+MANY_PAIRS = 10_000_000
+ALWAYS_APART = frozenset({"polarizability"})
+"""Properties that only cost time where nobody asks for them."""
+FIELDS = (
+    *("energy", "energies", "forces", "stress", "dipole", "charges"),
+    *("hirshfeld_ratios", "polarizability"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is compiled: the properties, for molecules or for cells."""
+
+    properties: frozenset[str]
+    periodic: bool
+
+    @property
+    def words(self) -> list[str]:
+        """The request as text, for keys and messages."""
+        return [*sorted(self.properties), "periodic" if self.periodic else "molecules"]
+
+
+def request_for(
+    potential: NeuralPotential, properties: frozenset[str], *, periodic: bool
+) -> Request | None:
+    """Return the request that covers the properties, ``None`` where none does.
+
+    Everything cheap is in every package, so that few are needed.
+    """
+    weights = {name for name in potential.properties if name.endswith("_weights")}
+    given = potential.properties - weights - ALWAYS_APART
+    given |= properties & ALWAYS_APART & potential.properties
+    if "energy" in given:
+        given |= {"forces"} | (properties & {"stress"} if periodic else frozenset())
+    if not properties <= given:
+        return None
+    return Request(properties=given, periodic=periodic)
+
+
+def fits(batch: AtomsBatch, neighbors: NeighborList, limit: int) -> bool:
+    """Return whether a package can take a batch and its pairs."""
+    systems = batch.systems
+    uniform = systems.n_segments * systems.max_size == batch.positions.shape[0]
+    return uniform and neighbors.center.shape[0] <= limit
+
+
+def pair_limit(potential: NeuralPotential) -> int:
+    """Return the most pairs of a package; with more, ``within`` depends on values."""
+    reaches_farther = potential.cutoff > potential.network.cutoff
+    return FEW_PAIRS if reaches_farther else MANY_PAIRS
+
+
+def inputs_of(
+    batch: AtomsBatch, neighbors: NeighborList, request: Request
+) -> list[Tensor]:
+    """Return the inputs of a package, contiguous and in its order."""
+    s, m = batch.systems.n_segments, batch.systems.max_size
+    inputs = [
+        batch.atomic_numbers.reshape(s, m),
+        batch.positions.detach().reshape(s, m, 3),
+        batch.total_charge,
+        batch.num_unpaired,
+        neighbors.center,
+        neighbors.neighbor,
+    ]
+    if request.periodic:
+        assert neighbors.shift is not None  # ``fits``
+        inputs += [neighbors.shift.to(batch.positions.dtype), batch.cell.detach()]
+    return [tensor.contiguous() for tensor in inputs]
+
+
+def batch_of_inputs(inputs: Sequence[Tensor]) -> tuple[AtomsBatch, NeighborList]:
+    """Return the batch and pairs that ``inputs_of`` made the inputs of."""
+    numbers, positions, charge, unpaired, center, neighbor, *periodic = inputs
+    s, m = numbers.shape
+    device = numbers.device
+    shift, cell = periodic if periodic else (None, positions.new_zeros((s, 3, 3)))
+    systems = Segments(
+        index=torch.arange(s, device=device)[:, None].expand(s, m).reshape(-1),
+        slot=torch.arange(m, device=device)[None, :].expand(s, m).reshape(-1),
+        n_segments=s,
+        max_size=m,
+    )
+    batch = AtomsBatch(
+        atomic_numbers=numbers.reshape(-1),
+        positions=positions.reshape(-1, 3),
+        cell=cell,
+        pbc=torch.full((s, 3), bool(periodic), device=device),
+        total_charge=charge,
+        num_unpaired=unpaired,
+        systems=systems,
+    )
+    return batch, NeighborList(center=center, neighbor=neighbor, shift=shift)
+
+
+def outputs_of(prediction: Prediction, request: Request) -> list[Tensor]:
+    """Return what the request asks for, in the order of ``names_of``."""
+    others = prediction.others or {}
+    values = [
+        getattr(prediction, name) if name in FIELDS else others[name]
+        for name in names_of(request)
+    ]
+    return [value.detach() for value in values if value is not None]
+
+
+def names_of(request: Request) -> list[str]:
+    """Return the names of the outputs in their order."""
+    fields = [name for name in FIELDS if name in request.properties]
+    return fields + sorted(request.properties - set(FIELDS))
+
+
+def prediction_of(outputs: Sequence[Tensor], request: Request) -> Prediction:
+    """Return the outputs of a package as a prediction."""
+    named = dict(zip(names_of(request), outputs, strict=True))
+    fields: dict[str, Any] = {n: named.pop(n) for n in FIELDS if n in named}
+    return Prediction(**fields, others=named or None)
