@@ -49,7 +49,7 @@ QM7B_NETWORKS = {
     "n_int_embedding = 32\nn_out_embedding = 64\nn_interactions = 2\n"
     "n_output_layers = 1\ncutoff = 4.0",
 }
-QM7B_EPOCHS = {"schnet": 40, "dimenet++": 12}
+QM7B_EPOCHS = {"schnet": 40, "dimenet++": 8}
 ETHANOL_NETWORKS = {
     "schnet": 'kind = "schnet"\nn_features = 64\nn_interactions = 3\ncutoff = 5.0\n'
     'n_rbf = 25\ncutoff_function = "polynomial"',

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from molpool_calc import MolPoolCalculator
-from molpool_calc.audit import audit_folder
+from molpool_calc import MolPoolCalculator, load_potential
+from molpool_calc.audit import audit
 from molpool_calc.statics import harmonic_spectrum, relax
+from molpool_calc.storage import save_audit
 from molpool_calc.units import COULOMB, DEBYE
 
 HERE = Path(__file__).parent
@@ -74,8 +75,11 @@ def measured(folder: Path, data: Path) -> dict[str, Any]:
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return kept
+    atoms, _ = reference(data, CONFORMERS[0])
+    audited = audit(load_potential(folder), atoms)
+    save_audit(folder, audited)  # lets attention alone drive the molecule
     found = {
-        "audit": audit_folder(folder),
+        "audit": audited,
         "bands_cm1": band_deviations(folder, data),
         "ms_per_step": milliseconds(folder, data),
     }

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from molpool_calc import response
 from molpool_calc.atoms import ChargeAndSpin, charge_and_spin_of
-from molpool_calc.compilation.engine import MODES, Compile
+from molpool_calc.compilation.engine import Compile
 from molpool_calc.engine import resolve_device, resolve_dtype
 from molpool_calc.evaluator import Evaluator
 from molpool_calc.neighbors.backends import Backend
@@ -38,8 +38,8 @@ class MolPoolCalculator(Calculator):
     Results: ``energy``, ``free_energy``, ``forces``, ``stress`` (of a cell with a
     volume; eV/Å³, Voigt order, tensile positive), ``energies`` where the pooling is
     a sum, ``charges``, ``dipole``, and by ``get_property`` also ``polarizability``
-    (e²Å²/eV); the last two not of periodic systems, where the centre of mass, to
-    which they refer, depends on the choice of images.
+    (e²Å²/eV) and any other trained property such as ``gap``; dipole and polarizability
+    not of periodic systems, where the centre of mass depends on the choice of images.
     Total charge (e) and number of unpaired electrons come from
     ``atoms.info["charge"]`` and ``atoms.info["num_unpaired"]``, else from here.
 
@@ -88,9 +88,6 @@ class MolPoolCalculator(Calculator):
         num_unpaired: float = 0,
         allow_unsuitable_pooling: bool = False,
     ) -> None:
-        if compile not in MODES:
-            allowed = ", ".join(MODES)
-            raise ValueError(f"compile={compile!r} is unknown; give one of {allowed}")
         if isinstance(potential, str | os.PathLike | NeuralPotential):
             potential = [potential]
         members = [_load(source) for source in potential]

@@ -79,12 +79,16 @@ def test_a_batch_shares_no_memory_with_the_structures(count):
 
 def test_given_charges_win_over_those_of_the_structures():
     ion = structures()[1]
-    batch = batch_from_atoms([ion], dtype=torch.float64, device=CPU, states=[ChargeAndSpin(-2.0, 1.0)])
+    batch = batch_from_atoms(
+        [ion], dtype=torch.float64, device=CPU, states=[ChargeAndSpin(-2.0, 1.0)]
+    )
     assert batch.total_charge.tolist() == [-2.0]
     assert batch.num_unpaired.tolist() == [1.0]
 
 
-@pytest.mark.parametrize(("count", "states"), [(0, None), (1, [CLOSED_SHELL, CLOSED_SHELL])])
+@pytest.mark.parametrize(
+    ("count", "states"), [(0, None), (1, [CLOSED_SHELL, CLOSED_SHELL])]
+)
 def test_as_many_charges_as_structures_are_demanded(count, states):
     with pytest.raises(ValueError, match="one charge for each"):
         batch_from_atoms(

@@ -4,12 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from molpool_calc import bundled_names
 from molpool_calc.cli import main
+from molpool_calc.potential import NeuralPotential, PotentialSpec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +31,7 @@ def commands() -> list[str]:
 
 
 def test_blocks_are_of_kinds_that_are_executed() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "toml"}
 
 
 @needs_zoo
@@ -73,3 +75,16 @@ def test_pictures_and_folders_it_names_exist() -> None:
 def test_every_bundled_potential_is_in_its_table() -> None:
     for name in bundled_names():
         assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "toml"])
+def test_heads_of_recipes_make_a_potential(text: str) -> None:
+    tables = tomllib.loads(text)["heads"]
+    heads = {
+        n: t if n == "energy" else {"kind": "scalar", **t} for n, t in tables.items()
+    }
+    network = {"kind": "schnet", "n_features": 16}
+    spec = PotentialSpec(name="readme", elements=(1, 6), network=network, heads=heads)
+    potential = NeuralPotential(spec)
+    assert {"energy", "gap", "gap_weights"} <= potential.properties
+    assert spec.pooling == "sum + attention"

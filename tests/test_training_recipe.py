@@ -139,7 +139,11 @@ SLIPS = [
     ("epochs = 300", "epoch = 300", r"'epoch' is no key of \[training\]; its keys are"),
     ("forces = 20", "force = 20", r"'force' is no key of \[loss\]; .*energy, forces"),
     ("[loss]", "[losses]", r"'losses' is no key of the recipe; its keys are potential"),
-    ("[heads.dipole]", "[heads.spin]", r"scalars states no unit of spin; add it, or write one of energy"),
+    (
+        "[heads.dipole]",
+        "[heads.spin]",
+        r"scalars states no unit of spin; add it, or write one of energy",
+    ),
     ("valid = 100", "val = 100", r"'val' is no key of \[data\.split\]"),
     ("dipole =", "mu =", r"'mu' is no key of \[data\.units\]"),
     ('license = "MIT"', "", r"\[potential\] lacks the key 'license'"),

@@ -45,7 +45,13 @@ def make_engine(
         compile: ``"never"``: none. ``"cached"``: what was built before. ``"now"``:
             built first where missing, which takes about a minute. ``"auto"``: built
             beside a long series of evaluations, then used.
+
+    Raises:
+        ValueError: another mode.
     """
+    if compile not in MODES:
+        allowed = ", ".join(MODES)
+        raise ValueError(f"compile={compile!r} is unknown; give one of {allowed}")
     if compile == "never" or device.type != "cpu":
         return EagerEngine(potential, device, dtype)
     return CompiledEngine(EagerEngine(potential, device, dtype), compile)

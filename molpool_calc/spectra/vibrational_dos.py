@@ -63,8 +63,6 @@ def internal_velocities(
         rotations: How many to remove, about the axes of the largest moments.
     """
     relative = velocities - _centre(velocities, masses)
-    if rotations == 0:
-        return np.asarray(relative)
     arms = positions - _centre(positions, masses)
     weighted = masses[:, None] * relative
     angular = np.cross(arms, weighted).sum(axis=-2)

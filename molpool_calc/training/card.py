@@ -43,7 +43,7 @@ def card(description: Mapping[str, Any], *, minutes: float | None = None) -> str
         "## Origin",
         _origin(description, minutes),
         "## Use",
-        _use(description["name"]),
+        _use(description),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -99,8 +99,8 @@ def _error_rows(name: str, unit: str) -> tuple[tuple[str, float], ...]:
 def _limits(description: Mapping[str, Any]) -> list[str]:
     data = description["training_data"]
     limits = [
-        f"Total charge {' or '.join(_charges(description))}, closed shells; anything "
-        "else is refused, and so are other elements."
+        f"Total charge {' or '.join(_charges(description))}, {_shells(description)}; "
+        "anything else is refused, and so are other elements."
     ]
     formulas, n_formulas = data.get("formulas", []), data.get("n_formulas", 0)
     if formulas:
@@ -168,19 +168,32 @@ def duration(minutes: float) -> str:
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"  # noqa: PLR2004 - two hours
 
 
-def _use(name: str) -> str:
+def _use(description: Mapping[str, Any]) -> str:
+    name, properties = description["name"], description["properties"]
+    call, commands = "get_forces()  # eV/Å", [f"molpool vib SYSTEM -p {name}"]
+    if "forces" not in properties:
+        shown = next((n for n in properties if not n.endswith("_weights")), "energy")
+        call, commands = f'calc.get_property("{shown}", atoms)', []
+    commands.append(f"molpool eval {name} FRAMES.extxyz")
+    lines = "\n".join(commands)
     return f"""\
 ```python
 from molpool_calc import MolPoolCalculator
 
 atoms.calc = MolPoolCalculator("{name}")  # or the path of its folder
-atoms.get_forces()  # eV/Å
+atoms.{call}
 ```
 
 ```
-molpool vib SYSTEM -p {name}
-molpool eval {name} FRAMES.extxyz
+{lines}
 ```"""
+
+
+def _shells(description: Mapping[str, Any]) -> str:
+    counts = description.get("num_unpaired", [0])
+    if list(counts) == [0]:
+        return "closed shells"
+    return f"{' or '.join(map(str, counts))} unpaired electrons"
 
 
 def _charges(description: Mapping[str, Any]) -> list[str]:
