@@ -1,4 +1,4 @@
-"""Tables of ``poolings.py`` from the trained folders: ``poolings.md``, ``poolings.json``.
+"""Tables of ``poolings.py`` from the trained folders, as Markdown and JSON.
 
 Mean absolute errors on test frames come from ``potential.json``. For ethanol, the
 drift comes from ``molpool audit``, band positions are the harmonic wavenumbers of both
@@ -127,8 +127,9 @@ def markdown(rows: Sequence[Mapping[str, Any]], machine: str) -> str:
         "\n\n".join(
             [
                 "# Poolings compared",
-                f"Written by `{command}`; do not edit. {machine}. Errors are mean absolute "
-                "errors on test frames; within one network only the pooling differs.",
+                f"Written by `{command}`; do not edit. {machine}. Errors are mean "
+                "absolute errors on test frames; within one network only the pooling "
+                "differs.",
                 "## QM7b: four properties from one network",
                 qm7b_table([row for row in rows if row["part"] == "qm7b"]),
                 "## Ethanol: energy, forces and dipole",
@@ -164,8 +165,8 @@ def qm7b_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         lines.append(cells)
     note = (
-        "± is half the difference between the splits (published seeds); in brackets the "
-        "change against sum."
+        "± is half the difference between the splits (published seeds); in brackets "
+        "the change against sum."
     )
     return table([*header, "parameters", "epochs", "splits"], lines) + f"\n\n{note}"
 

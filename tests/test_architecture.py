@@ -48,8 +48,8 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_plugin atoms audit calculator cli commands compilation.structures dynamics "
-        "elements evaluator infrared molecules neighbors.backends replicas response "
+        "ase_plugin atoms audit calculator cli commands compilation.structures "
+        "dynamics elements evaluator infrared molecules neighbors.backends replicas response "
         "snapshot statics suitability training"
     ),
     "argparse": "cli commands compilation.build",

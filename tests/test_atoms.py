@@ -9,9 +9,9 @@ from ase.build import bulk, molecule
 from molpool_calc.atoms import (
     CLOSED_SHELL,
     ChargeAndSpin,
-    charge_and_spin_of,
     atoms_from_batch,
     batch_from_atoms,
+    charge_and_spin_of,
     check_positions,
     check_species,
 )

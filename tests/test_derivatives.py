@@ -26,9 +26,9 @@ from molpool_calc.derivatives import (
     polarizability_derivatives,
     repeat_system,
 )
+from molpool_calc.edges import edges_from_positions
 from molpool_calc.interfaces import AtomsBatch, Edges, Potential, Prediction
 from molpool_calc.neighbors import complete_pairs, neighbor_list
-from molpool_calc.edges import edges_from_positions
 from molpool_calc.potential import composition_of
 
 STEP = 1e-4

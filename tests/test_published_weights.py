@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from molpool_calc.atoms import batch_from_atoms
 from molpool_calc.derivatives import evaluate
+from molpool_calc.edges import edges_from_positions
 from molpool_calc.importers import (
     SchNetPackModel,
     SchNetPackOffsets,
@@ -27,7 +28,6 @@ from molpool_calc.importers import (
 )
 from molpool_calc.interfaces import AtomFeatures
 from molpool_calc.neighbors import complete_pairs
-from molpool_calc.edges import edges_from_positions
 from molpool_calc.potential import NeuralPotential, composition_of
 from molpool_calc.units import KCAL_PER_MOL
 
