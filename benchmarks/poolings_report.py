@@ -70,21 +70,22 @@ def errors_of(folder: Path) -> dict[str, Any]:
 
 
 def measured(folder: Path, data: Path) -> dict[str, Any]:
-    """Return drift, band positions and the time of a step; kept beside the weights."""
+    """Return audit and band positions, kept beside the weights, and the time of now."""
     path = folder / "measured.json"
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return kept
+    if not path.is_file():
+        path.write_text(json.dumps(_measure(folder, data)), encoding="utf-8")
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**kept, "ms_per_step": milliseconds(folder, data)}
+
+
+def _measure(folder: Path, data: Path) -> dict[str, Any]:
     atoms, _ = reference(data, CONFORMERS[0])
     audited = audit(load_potential(folder), atoms)
     save_audit(folder, audited)  # lets attention alone drive the molecule
-    found = {
+    return {
         "audit": audited,
         "bands_cm1": band_deviations(folder, data),
-        "ms_per_step": milliseconds(folder, data),
     }
-    path.write_text(json.dumps(found), encoding="utf-8")
-    return found
 
 
 def reference(data: Path, conformer: str) -> tuple[Atoms, list[float]]:

@@ -49,8 +49,8 @@ GROUND = {
 BORDERS = {
     "ase": (
         "ase_plugin atoms audit calculator cli commands compilation.structures "
-        "dynamics elements evaluator infrared molecules neighbors.backends replicas response "
-        "snapshot statics suitability training"
+        "dynamics elements evaluator infrared molecules neighbors.backends replicas "
+        "response snapshot statics suitability training"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",

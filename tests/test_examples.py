@@ -54,6 +54,15 @@ def test_infrared_spectrum_of_formaldehyde(
     assert (tmp_path / "formaldehyde.png").stat().st_size > 10_000
 
 
+@needs_zoo
+def test_orbital_gaps_from_an_attention_based_pooling() -> None:
+    gaps = example("05_choose_a_pooling.py")()
+    # minus the ionization energies 10.48, 9.24 and 9.70 eV, affinities below zero
+    assert 10.5 < gaps["CH3CH2OH"] < 12.5
+    assert 9.5 < gaps["C6H6"] < 11.0
+    assert 10.0 < gaps["CH3COCH3"] < 11.8
+
+
 def test_every_example_is_listed_and_short() -> None:
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in sorted(FOLDER.glob("*.py")):
