@@ -40,6 +40,11 @@ def reference_frames(name: str) -> list[Atoms]:
     return ase.io.read(path, ":")
 
 
+def results_of(frame: Atoms) -> dict[str, object]:
+    """What its calculator says; properties that ASE has no name for are in info."""
+    return {} if frame.calc is None else frame.calc.results
+
+
 def test_the_folder_loads_and_bears_its_name(name):
     """Loading checks the hash, the keys and every tensor."""
     potential = load_potential(name)
@@ -74,7 +79,7 @@ def test_the_predictions_of_its_release_are_reproduced(name):
     for number, frame in enumerate(frames):
         atoms = frame.copy()
         atoms.calc = calc
-        expected = {**frame.calc.results, **frame.info}
+        expected = {**results_of(frame), **frame.info}
         compared = expected.keys() & tolerances.keys()
         assert {"energy", "forces"} <= compared or compared in ({"dipole"}, {*scalars})
         for key in compared:
@@ -105,7 +110,7 @@ def test_errors_of_the_reference_frames_are_of_the_size_that_is_stated(name):
     errors = read_json(bundled_folder() / name)["errors"]
     differences: dict[str, list[float]] = {}
     for frame in reference_frames(name):
-        results = {**frame.info, **frame.arrays, **frame.calc.results}
+        results = {**frame.info, **frame.arrays, **results_of(frame)}
         for key in errors.keys() & results.keys():
             true = results.get(f"reference_{key}")
             if true is not None:
