@@ -147,6 +147,7 @@ def recording_of_run(
     job: DynamicsJob,
     folder: Path,
     resume: bool,
+    progress: ProgressBar = lambda _title, _steps: lambda _step: None,
 ) -> Recording:
     """Return where and how a run is written, and what ``run.json`` says of it.
 
@@ -154,7 +155,12 @@ def recording_of_run(
     """
     engine, asked = calculator.evaluator.engines[0], recorded(calculator, atoms, job)
     header = run_header(potential, atoms, job)
-    kind = prepare(engine, asked, periodic=bool(atoms.pbc.any()))
+    kind = prepare(
+        engine,
+        asked,
+        periodic=bool(atoms.pbc.any()),
+        waiting=lambda: progress("compiling once for this machine", 1)(0),
+    )
     scalars = engine.potential.scalars
     return Recording(
         folder=folder,
@@ -250,5 +256,7 @@ def run_dynamics(
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
     check_output(folder, resume=resume, force=force)
-    recording = recording_of_run(calculator, potential, atoms, job, folder, resume)
+    recording = recording_of_run(
+        calculator, potential, atoms, job, folder, resume, progress
+    )
     return run_replicas(calculator, atoms, job, recording, progress)

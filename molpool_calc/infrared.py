@@ -172,7 +172,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     relaxed = relax(atoms, potential, device=device).atoms
     harmonic = harmonic_spectrum(relaxed, potential, device=device)
     recording = recording_of_run(
-        calculator, potential, relaxed, job.dynamics, folder, resume
+        calculator, potential, relaxed, job.dynamics, folder, resume, progress
     )
     outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")

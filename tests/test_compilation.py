@@ -186,6 +186,17 @@ def test_a_wrong_package_is_refused():
         building.verify(Wrong(function, request), function, potential)
 
 
+def test_a_wait_is_announced_before_it_begins(tmp_path, monkeypatch):
+    announced = []
+    monkeypatch.setattr(engines, "cache_folder", lambda: tmp_path)
+    for mode, expected in (("cached", 0), ("now", 1)):
+        engine = make_engine(small(), CPU, torch.float64, mode)
+        asked = {"periodic": False, "waiting": lambda: announced.append(1)}
+        for _ in range(2):
+            assert engines.prepare(engine, ASKED, **asked) == "eager"
+        assert len(announced) == expected
+
+
 def test_engines_can_be_copied_and_pickled():
     engine = make_engine(small(), CPU, torch.float64, "auto")
     batch = batch_of(ethanol())

@@ -114,6 +114,15 @@ def _add_pyg(parser: ArgumentParser) -> None:
         "--pooling", choices=("sum", "mean"), default="sum", help="PyG's readout"
     )
     parser.add_argument(
+        "--envelope-exponent", type=int, default=5, help="of DimeNet++ (default: 5)"
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("pyg", "pooling-paper"),
+        default="pyg",
+        help="of DimeNet++: PyG's of today, or the older one of Buterez et al. 2023",
+    )
+    parser.add_argument(
         "--elements",
         nargs="+",
         metavar="SYMBOL",
@@ -136,7 +145,11 @@ def _convert_pyg(arguments: Namespace) -> "NeuralPotential":
         cutoff=arguments.cutoff,
         elements=symbols or None,
         settings=PyGSettings(
-            pooling=arguments.pooling, mean=arguments.mean, std=arguments.std
+            pooling=arguments.pooling,
+            mean=arguments.mean,
+            std=arguments.std,
+            envelope_exponent=arguments.envelope_exponent,
+            variant=arguments.variant,
         ),
     )
 

@@ -1,5 +1,6 @@
 """The engine that runs compiled code where there is some, and the network elsewhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +8,7 @@ import torch
 
 from molpool_calc.compilation.builder import Build, start_build
 from molpool_calc.compilation.cache import SUFFIX, cache_folder, key_of
-from molpool_calc.compilation.package import Package
+from molpool_calc.compilation.package import Package, refusal_path
 from molpool_calc.compilation.request import (
     Request,
     fits,
@@ -111,6 +112,14 @@ class CompiledEngine:
         outputs = package.run(inputs_of(batch, pairs, request))
         return prediction_of(outputs, request)
 
+    def will_build(self, properties: frozenset[str], *, periodic: bool) -> bool:
+        """Return whether ``prepare`` is going to take a minute."""
+        request = self._request(properties, periodic=periodic)
+        if self.mode != "now" or request is None or request in self._packages:
+            return False
+        target = self._target(request)
+        return not target.is_file() and not refusal_path(target).is_file()
+
     def prepare(self, properties: frozenset[str], *, periodic: bool) -> str:
         """Return what evaluations will run, after building it if the mode is so."""
         request = self._request(properties, periodic=periodic)
@@ -170,8 +179,19 @@ class CompiledEngine:
             return None
 
 
-def prepare(engine: Engine, properties: frozenset[str], *, periodic: bool) -> str:
-    """Return what will run, ``"compiled"`` or ``"eager"``; may build a package."""
-    if isinstance(engine, CompiledEngine):
-        return engine.prepare(properties, periodic=periodic)
-    return "eager"
+def prepare(
+    engine: Engine,
+    properties: frozenset[str],
+    *,
+    periodic: bool,
+    waiting: Callable[[], None] = lambda: None,
+) -> str:
+    """Return what will run, ``"compiled"`` or ``"eager"``; may build a package.
+
+    ``waiting`` is called before a build, which takes about a minute.
+    """
+    if not isinstance(engine, CompiledEngine):
+        return "eager"
+    if engine.will_build(properties, periodic=periodic):
+        waiting()
+    return engine.prepare(properties, periodic=periodic)
