@@ -1,5 +1,10 @@
 """What every test must leave as it found it."""
 
+import os
+
+# before torch is loaded: tests share the cores, and their networks are small
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
