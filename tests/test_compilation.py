@@ -214,6 +214,7 @@ def package_of(potential, folder: Path, properties: frozenset[str], *, periodic:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 @pytest.mark.parametrize(
     ("network", "pooling"),
     [
@@ -247,6 +248,7 @@ def test_a_package_gives_what_the_network_gives_at_any_size(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_package_of_cells_gives_stress_and_refuses_other_inputs(
     tmp_path, monkeypatch
 ):
