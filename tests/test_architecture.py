@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 
@@ -287,3 +288,13 @@ def test_nothing_names_the_place_it_was_made_at():
             text = path.read_text(encoding="utf-8")
             for place in ("/work/", "/root/", "/home/"):
                 assert place not in text, f"{path} names {place}"
+
+
+def test_every_package_is_installed():
+    """An editable install finds packages that a wheel would lack."""
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    stated = set(settings["options"]["packages"].split())
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    found = {".".join(path.relative_to(ROOT).parts) for path in folders}
+    assert stated == found | {"molpool_calc.potentials"}
