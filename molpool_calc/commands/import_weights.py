@@ -62,15 +62,43 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_json(so3lr)
 
 
-def _add_schnetpack(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the best_model file")
+def _add_file(parser: ArgumentParser, what: str) -> None:
+    """Add what every format has: FILE, where to write, and the name."""
+    parser.add_argument("file", type=Path, metavar="FILE", help=what)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write"
     )
     add_force(parser)
+    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+
+
+def _add_unit(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
     )
+
+
+def _add_elements(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        metavar="SYMBOL",
+        help="that it was trained on, such as H C O; by default all it has rows for",
+    )
+
+
+def _name(arguments: Namespace) -> str:
+    return str(arguments.name or arguments.out.resolve().name)
+
+
+def _elements(arguments: Namespace) -> list[str] | None:
+    words = arguments.elements or []
+    return [symbol for word in words for symbol in word.split(",") if symbol] or None
+
+
+def _add_schnetpack(parser: ArgumentParser) -> None:
+    _add_file(parser, "the best_model file")
+    _add_unit(parser)
     parser.add_argument(
         "--dipole-unit", metavar="UNIT", help="of its dipoles: e*Angstrom, Debye, a.u."
     )
@@ -79,25 +107,13 @@ def _add_schnetpack(parser: ArgumentParser) -> None:
         metavar="UNIT",
         help="of its polarizabilities: e^2*Angstrom^2/eV, Angstrom^3, a.u.",
     )
-    parser.add_argument(
-        "--elements",
-        nargs="+",
-        metavar="SYMBOL",
-        help="that it was trained on, such as H C O; by default all it has rows for",
-    )
-    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    _add_elements(parser)
     parser.set_defaults(convert=_convert_schnetpack)
 
 
 def _add_pyg(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the state dict")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
-    )
-    add_force(parser)
-    parser.add_argument(
-        "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
-    )
+    _add_file(parser, "the state dict")
+    _add_unit(parser)
     parser.add_argument(
         "--cutoff",
         type=float,
@@ -122,28 +138,19 @@ def _add_pyg(parser: ArgumentParser) -> None:
         default="pyg",
         help="of DimeNet++: PyG's of today, or the older one of Buterez et al. 2023",
     )
-    parser.add_argument(
-        "--elements",
-        nargs="+",
-        metavar="SYMBOL",
-        help="that it was trained on, such as H C O; by default all it has rows for",
-    )
-    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    _add_elements(parser)
     parser.set_defaults(convert=_convert_pyg)
 
 
 def _convert_pyg(arguments: Namespace) -> "NeuralPotential":
     from molpool_calc.importers import PyGSettings, import_pyg  # noqa: PLC0415
 
-    symbols = arguments.elements and [
-        symbol for word in arguments.elements for symbol in word.split(",") if symbol
-    ]
     return import_pyg(
         arguments.file,
         unit=arguments.unit,
-        name=arguments.name or arguments.out.resolve().name,
+        name=_name(arguments),
         cutoff=arguments.cutoff,
-        elements=symbols or None,
+        elements=_elements(arguments),
         settings=PyGSettings(
             pooling=arguments.pooling,
             mean=arguments.mean,
@@ -157,58 +164,36 @@ def _convert_pyg(arguments: Namespace) -> "NeuralPotential":
 def _convert_schnetpack(arguments: Namespace) -> "NeuralPotential":
     from molpool_calc.importers import import_schnetpack  # noqa: PLC0415 - light start
 
-    symbols = arguments.elements and [
-        symbol for word in arguments.elements for symbol in word.split(",") if symbol
-    ]
     return import_schnetpack(
         arguments.file,
         unit=arguments.unit,
-        name=arguments.name or arguments.out.resolve().name,
-        elements=symbols or None,
+        name=_name(arguments),
+        elements=_elements(arguments),
         dipole_unit=arguments.dipole_unit,
         polarizability_unit=arguments.polarizability_unit,
     )
 
 
 def _add_mlff(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
-    )
-    add_force(parser)
-    parser.add_argument(
-        "--unit", metavar="UNIT", help="of its energies: eV, kcal/mol, kJ/mol, Hartree"
-    )
-    parser.add_argument(
-        "--elements",
-        nargs="+",
-        metavar="SYMBOL",
-        help="that it was trained on, such as H C O; by default all it has rows for",
-    )
-    parser.add_argument("--name", help="of the potential (default: that of DIR)")
+    _add_file(parser, "the checkpoint")
+    _add_unit(parser)
+    _add_elements(parser)
     parser.set_defaults(convert=_convert_mlff)
 
 
 def _convert_mlff(arguments: Namespace) -> "NeuralPotential":
     from molpool_calc.importers import import_mlff  # noqa: PLC0415 - light start
 
-    symbols = arguments.elements and [
-        symbol for word in arguments.elements for symbol in word.split(",") if symbol
-    ]
     return import_mlff(
         arguments.file,
         unit=arguments.unit,
-        name=arguments.name or arguments.out.resolve().name,
-        elements=symbols or None,
+        name=_name(arguments),
+        elements=_elements(arguments),
     )
 
 
 def _add_so3lr(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the params.pkl")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write"
-    )
-    add_force(parser)
+    _add_file(parser, "the params.pkl")
     parser.add_argument(
         "--long-range-cutoff",
         type=float,
@@ -216,7 +201,6 @@ def _add_so3lr(parser: ArgumentParser) -> None:
         help="of electrostatics and dispersion (default: none, all pairs count; "
         "periodic systems need one)",
     )
-    parser.add_argument("--name", help="of the potential (default: that of DIR)")
     parser.set_defaults(convert=_convert_so3lr)
 
 
@@ -225,7 +209,7 @@ def _convert_so3lr(arguments: Namespace) -> "NeuralPotential":
 
     return import_so3lr(
         arguments.file,
-        name=arguments.name or arguments.out.resolve().name,
+        name=_name(arguments),
         long_range_cutoff=arguments.long_range_cutoff,
     )
 
