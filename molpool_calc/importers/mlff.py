@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molpool_calc.elements import MAX_ATOMIC_NUMBER, number, symbol
+from molpool_calc.importers.file_bytes import read_bounded
 from molpool_calc.importers.mlff_model import MlffModel, read_mlff_model
 from molpool_calc.importers.msgpack import read_msgpack
 from molpool_calc.potential import NeuralPotential, PotentialSpec
@@ -63,7 +64,7 @@ def import_mlff(
             f"the file does not say the unit of its energy, and {said}; give one of "
             f"{', '.join(ENERGY_UNITS)}"
         )
-    content = _content(file)
+    content = read_bounded(file, MAX_FILE_BYTES)
     try:
         model = read_mlff_model(file.parent)
         tensors = dict(_flat(_weights(read_msgpack(content)), ()))
@@ -93,14 +94,6 @@ def _checkpoint(path: Path) -> Path:
             else f"there is no file {path}; give the checkpoint of mlff"
         )
     return found[0]
-
-
-def _content(file: Path) -> bytes:
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{file} is larger than {MAX_FILE_BYTES} bytes, which no such model is"
-        )
-    return file.read_bytes()
 
 
 def _weights(root: object) -> Mapping[str, object]:

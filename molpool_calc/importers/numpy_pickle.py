@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molpool_calc.importers.file_bytes import read_bounded
 from molpool_calc.importers.restricted_pickle import (
     Name,
     PickleRules,
@@ -47,15 +48,7 @@ def read_numpy_pickle(path: Path) -> NumpyTree:
         ValueError: the file cannot be read, is damaged, or has anything else than
             tables of arrays of numbers; the message names it.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{path} is larger than {MAX_FILE_BYTES} bytes, which no model of this "
-                "kind is"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_bounded(path, MAX_FILE_BYTES)
     try:
         tensors = dict(_tensors(read_pickle(content, _RULES), "", 0))
     except ValueError as error:

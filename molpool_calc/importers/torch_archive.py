@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molpool_calc.importers.file_bytes import read_bounded
 from molpool_calc.importers.restricted_pickle import (
     Builder,
     Name,
@@ -78,15 +79,7 @@ def read_torch_file(path: Path, *, prefixes: tuple[str, ...]) -> TorchFile:
         ValueError: the file cannot be read, is no such zip, is damaged, or names
             something else; the message names it.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{path} is larger than {MAX_FILE_BYTES} bytes, which no model of this "
-                "kind is"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_bounded(path, MAX_FILE_BYTES)
     try:
         root = _Archive(content).read(prefixes)
     except ValueError as error:
