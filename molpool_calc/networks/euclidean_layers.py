@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import Edges
-from molpool_calc.networks.layers import TwoLayer, dense
+from molpool_calc.networks.layers import LAYER_NORM_EPSILON, ResidualMLP, dense
 from molpool_calc.networks.pair_attention import (
     UnorderedPairs,
     differences,
@@ -21,9 +21,6 @@ from molpool_calc.networks.pair_attention import (
     sum_heads,
 )
 from molpool_calc.networks.spherical import DegreeSums
-
-LAYER_NORM_EPSILON = 1e-6
-"""Of the published code; keeps the norm of equal features finite."""
 
 
 class RadialFilters(nn.Module):
@@ -200,20 +197,6 @@ class EuclideanLayer(nn.Module):
         )
         euclidean = torch.addcmul(euclidean, euclidean, pairs.sums.expand(gain))
         return self.norm_2(self.residual_2(scalars + change)), euclidean
-
-
-class ResidualMLP(nn.Module):
-    """x + Lin₂(silu(Lin₁(silu x)))."""
-
-    def __init__(self, n_features: int) -> None:
-        super().__init__()
-        self.mlp = TwoLayer(n_features, n_features, n_features, "silu")
-
-    def forward(
-        self, x: Float[Tensor, "atoms features"]
-    ) -> Float[Tensor, "atoms features"]:
-        """Return the features after the network."""
-        return torch.add(x, self.mlp(nn.functional.silu(x)))
 
 
 def _by_head(

@@ -24,6 +24,7 @@ from molpool_calc.networks.radial import (
 __all__ = [
     "ACTIVATIONS",
     "CUTOFF_FUNCTIONS",
+    "LAYER_NORM_EPSILON",
     "RADIAL_BASES",
     "Activation",
     "BesselBasis",
@@ -31,6 +32,7 @@ __all__ = [
     "GaussianBasis",
     "RadialBasis",
     "RadialFilterInput",
+    "ResidualMLP",
     "TwoLayer",
     "choose",
     "cosine_cutoff",
@@ -41,6 +43,9 @@ __all__ = [
     "require_positive",
     "shifted_softplus",
 ]
+
+LAYER_NORM_EPSILON = 1e-6
+"""Of the published So3krates code; keeps the norm of equal features finite."""
 
 T = TypeVar("T")
 Activation = Literal["silu", "shifted-softplus"]
@@ -95,6 +100,20 @@ class TwoLayer(nn.Module):
         """Apply both layers to the last axis."""
         out: Tensor = self.second(self.activation(self.first(x)))
         return out
+
+
+class ResidualMLP(nn.Module):
+    """x + Lin₂(silu(Lin₁(silu x)))."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.mlp = TwoLayer(n_features, n_features, n_features, "silu")
+
+    def forward(
+        self, x: Float[Tensor, "atoms features"]
+    ) -> Float[Tensor, "atoms features"]:
+        """Return the features after the network."""
+        return torch.add(x, self.mlp(nn.functional.silu(x)))
 
 
 def dense(n_in: int, n_out: int, *, bias: bool = True) -> nn.Linear:

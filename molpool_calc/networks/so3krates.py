@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
 from molpool_calc.networks.layers import (
     CUTOFF_FUNCTIONS,
+    LAYER_NORM_EPSILON,
     RADIAL_BASES,
     CutoffFunction,
     RadialBasis,
-    TwoLayer,
+    ResidualMLP,
     choose,
     dense,
     require_positive,
@@ -42,9 +43,6 @@ from molpool_calc.networks.spherical import (
     SphericalHarmonics,
     check_degrees,
 )
-
-NORM_EPSILON = 1e-6
-"""Of layer normalization, as published."""
 
 
 def check_widths(n_features: int, n_heads: int, degrees: Sequence[int]) -> None:
@@ -77,21 +75,6 @@ class Interaction(nn.Module):
         mixed = self.mix(torch.cat((x, self.sums(chi)), dim=1))
         a, b = torch.split(mixed, [self.n_features, self.n_degrees], dim=1)
         return x + a, torch.addcmul(chi, self.sums.expand(b), chi)
-
-
-class ResidualMLP(nn.Module):
-    """x + Lin₂(silu(Lin₁(silu x)))."""
-
-    def __init__(self, n_features: int) -> None:
-        super().__init__()
-        self.layers = TwoLayer(n_features, n_features, n_features, "silu")
-
-    def forward(
-        self, x: Float[Tensor, "atoms features"]
-    ) -> Float[Tensor, "atoms features"]:
-        """Return the features after the network."""
-        change: Tensor = self.layers(nn.functional.silu(x))
-        return x + change
 
 
 class So3krates(nn.Module):
@@ -215,5 +198,5 @@ class So3krates(nn.Module):
 def _layer_end(n_features: int, residual_mlp: bool, layer_norm: bool) -> nn.Module:
     steps: list[nn.Module] = [ResidualMLP(n_features)] if residual_mlp else []
     if layer_norm:
-        steps.append(nn.LayerNorm(n_features, eps=NORM_EPSILON))
+        steps.append(nn.LayerNorm(n_features, eps=LAYER_NORM_EPSILON))
     return nn.Sequential(*steps)

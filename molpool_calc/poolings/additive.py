@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from molpool_calc.interfaces import Segments
 from molpool_calc.poolings.layers import require_same_width
-from molpool_calc.poolings.padded import is_filled, to_padded
+from molpool_calc.poolings.padded import is_filled, sum_atoms, to_padded
 from molpool_calc.segments import segment_count, segment_sum
 
 
@@ -32,9 +32,7 @@ class SumPooling(nn.Module):
         self, features: Float[Tensor, "atoms n"], segments: Segments
     ) -> Float[Tensor, "systems n"]:
         """Return the sum over each system."""
-        if is_filled(segments):
-            return to_padded(features, segments, segments.max_size).sum(1)
-        return segment_sum(features, segments.index, segments.n_segments)
+        return sum_atoms(features, segments)
 
 
 class MeanPooling(nn.Module):

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from molpool_calc.interfaces import Segments
+from molpool_calc.segments import segment_sum
 
 
 def is_filled(segments: Segments) -> bool:
@@ -30,6 +31,15 @@ def to_padded(
     return empty.index_copy(0, _places(segments, n_slots), features).view(
         n, n_slots, width
     )
+
+
+def sum_atoms(
+    values: Float[Tensor, "atoms n"], segments: Segments
+) -> Float[Tensor, "systems n"]:
+    """Return the sum over the atoms of each system."""
+    if is_filled(segments):
+        return to_padded(values, segments, segments.max_size).sum(1)
+    return segment_sum(values, segments.index, segments.n_segments)
 
 
 def add_rows(

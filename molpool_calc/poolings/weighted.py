@@ -25,7 +25,7 @@ from molpool_calc.poolings.layers import (
     require_same_width,
 )
 from molpool_calc.poolings.ordered import segment_max
-from molpool_calc.poolings.padded import is_filled, to_padded
+from molpool_calc.poolings.padded import is_filled, sum_atoms, to_padded
 from molpool_calc.segments import segment_sum
 
 
@@ -40,14 +40,6 @@ def segment_softmax(
     powers = torch.exp(scores - largest)
     total = segment_sum(powers, segments.index, segments.n_segments)
     return powers / total.index_select(0, segments.index)
-
-
-def _sum(
-    values: Float[Tensor, "atoms n"], segments: Segments
-) -> Float[Tensor, "systems n"]:
-    if is_filled(segments):
-        return to_padded(values, segments, segments.max_size).sum(1)
-    return segment_sum(values, segments.index, segments.n_segments)
 
 
 class SoftmaxPooling(nn.Module):
@@ -73,7 +65,7 @@ class SoftmaxPooling(nn.Module):
         self, features: Float[Tensor, "atoms n"], segments: Segments
     ) -> Float[Tensor, "systems n"]:
         """Return the average of each system, weighted by e^x."""
-        return _sum(segment_softmax(features, segments) * features, segments)
+        return sum_atoms(segment_softmax(features, segments) * features, segments)
 
 
 class WeightedAveragePooling(nn.Module):
@@ -113,7 +105,7 @@ class WeightedAveragePooling(nn.Module):
     ) -> Float[Tensor, "systems n_out"]:
         """Return the weighted average of the values of each system."""
         weights = segment_softmax(self.score(features), segments)
-        return _sum(weights * self.value(features), segments)
+        return sum_atoms(weights * self.value(features), segments)
 
     def weights(
         self, features: Float[Tensor, "atoms n_in"], segments: Segments
