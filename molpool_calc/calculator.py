@@ -240,8 +240,9 @@ class MolPoolCalculator(Calculator):
 
     def get_hessian(self, atoms: Atoms) -> Float[np.ndarray, "dof dof"]:
         """Return ∂²E/∂r∂r in eV/Å², computed in float64, in the order x0 y0 z0 x1."""
-        self.evaluator.check(atoms, self.charge_and_spin(atoms))
-        return response.hessian(self.evaluator, atoms, self.charge_and_spin(atoms))
+        state = self.charge_and_spin(atoms)
+        self.evaluator.check(atoms, state)
+        return response.hessian(self.evaluator, atoms, state)
 
     def get_dipole_derivatives(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3 3"]:
         """Return ∂μ_b/∂r_ia in e, axes (i, a, b), computed in float64."""

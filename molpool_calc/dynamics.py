@@ -16,7 +16,13 @@ from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
 from molpool_calc.provenance import provenance
-from molpool_calc.replicas import Progress, equilibrate, make_replicas, thermal_state
+from molpool_calc.replicas import (
+    Progress,
+    equilibrate,
+    make_replicas,
+    properties_of_step,
+    thermal_state,
+)
 
 ProgressBar = Callable[[str, int], Progress]
 """Called with a title and a number of steps, gives what is called at each step."""
@@ -153,11 +159,11 @@ def recording_of_run(
 
     Its ``inputs`` name the engine, since a restart is exact with the same one only.
     """
-    engine, asked = calculator.evaluator.engines[0], recorded(calculator, atoms, job)
+    engine = calculator.evaluator.engines[0]
     header = run_header(potential, atoms, job)
     kind = prepare(
         engine,
-        asked,
+        properties_of_step(engine, atoms, job.record),
         periodic=bool(atoms.pbc.any()),
         waiting=lambda: progress("compiling once for this machine", 1)(0),
     )
@@ -173,15 +179,6 @@ def recording_of_run(
         },
         resume=resume,
     )
-
-
-def recorded(
-    calculator: MolPoolCalculator, atoms: Atoms, job: DynamicsJob
-) -> frozenset[str]:
-    """Return the properties that each step of a run computes."""
-    potential = calculator.evaluator.potential
-    dipole = "dipole" in potential.properties and not atoms.pbc.any()
-    return frozenset({"energy", "forces", *job.record, *["dipole"] * dipole})
 
 
 def run_replicas(

@@ -54,6 +54,14 @@ class Replicas:
         )
 
 
+def properties_of_step(
+    engine: Engine, atoms: Atoms, record: tuple[str, ...]
+) -> frozenset[str]:
+    """Return what each step of a run computes, with the dipole of molecules."""
+    dipole = "dipole" in engine.potential.properties and not atoms.pbc.any()
+    return frozenset({"energy", "forces", *record, *["dipole"] * dipole})
+
+
 def make_replicas(
     engine: Engine,
     atoms: Atoms,
@@ -92,13 +100,13 @@ def make_replicas(
         device=engine.device,
         states=[state] * n_replicas,
     )
-    dipole = "dipole" in engine.potential.properties and not atoms.pbc.any()
+    properties = properties_of_step(engine, atoms, record)
 
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
 
     return Replicas(
-        force_field=NetworkForceField(engine, batch, dipole=dipole, others=record),
+        force_field=NetworkForceField(engine, batch, properties, others=record),
         batch=batch,
         positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
         masses=tensor(np.tile(atoms.get_masses(), n_replicas)),

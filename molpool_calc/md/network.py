@@ -24,23 +24,22 @@ class NetworkForceField:
     Args:
         engine: placed and frozen.
         batch: all replicas; only its positions change during a run.
-        dipole: whether to evaluate the dipole at every step.
-        others: further properties to evaluate at every step: names of scalars, or
-            ``polarizability``.
+        properties: to evaluate at every step, energy and forces among them.
+        others: which of them go beside energy, forces and dipole: names of scalars,
+            or ``polarizability``.
     """
 
     def __init__(
         self,
         engine: Engine,
         batch: AtomsBatch,
+        properties: frozenset[str],
         *,
-        dipole: bool,
         others: tuple[str, ...] = (),
     ) -> None:
         self.engine, self.batch, self.others = engine, batch, others
         self.lists = VerletList(engine.potential.cutoff, SKIN)
-        names = {"energy", "forces"} | ({"dipole"} if dipole else set())
-        self.properties = frozenset(names | set(others))
+        self.properties = properties
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
         """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64."""
