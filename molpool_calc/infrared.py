@@ -22,6 +22,7 @@ from molpool_calc.dynamics import (
     recording_of_run,
     run_replicas,
 )
+from molpool_calc.harmonic_file import write_harmonic
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.run_spectrum import (
@@ -38,7 +39,7 @@ from molpool_calc.spectra import (
     total_integral,
     write_spectrum,
 )
-from molpool_calc.statics import harmonic_spectrum, relax
+from molpool_calc.statics import harmonic_result, relax
 
 SPECTRUM_FILE = "spectrum_ir.csv"
 
@@ -144,7 +145,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
 ) -> InfraredResult:
     """Return the infrared spectrum of a molecule, and write it to a folder.
 
-    The folder gets ``relaxed.xyz``, ``trajectory.h5``, ``run.json``,
+    The folder gets ``relaxed.xyz``, ``harmonic.json``, ``trajectory.h5``, ``run.json``,
     ``spectrum_ir.csv`` (also as ``spectrum.csv``) and ``spectrum.png``.
 
     Args:
@@ -170,12 +171,14 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     _require_length(job)
     check_output(folder, resume=resume, force=force)
     relaxed = relax(atoms, potential, device=device).atoms
-    harmonic = harmonic_spectrum(relaxed, potential, device=device)
+    vibrations = harmonic_result(relaxed, potential, device=device)
+    harmonic = vibrations.spectrum
     recording = recording_of_run(
         calculator, potential, relaxed, job.dynamics, folder, resume, progress
     )
     outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
+    write_harmonic(folder, vibrations)
     spectrum = None
     if _finest((outcome.steps_done - 1) * job.timestep_fs) < MAXIMUM:
         spectrum = _write(folder, job, outcome, harmonic, title, experiment)

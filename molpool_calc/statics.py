@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.optimize import BFGS
+from jaxtyping import Float
 
 from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.harmonic_file import HarmonicResult
+from molpool_calc.provenance import provenance
 from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
 
 TIGHT_FMAX = 1e-4
@@ -73,14 +76,47 @@ def harmonic_spectrum(
     """
     calculator = MolPoolCalculator(potential, device=device, dtype="float64")
     size = 3 * len(atoms)
+    derivatives = calculator.get_dipole_derivatives(atoms).reshape(size, 3)
+    return _harmonic(calculator, atoms, derivatives)
+
+
+def harmonic_result(
+    atoms: Atoms, potential: str | Path, *, device: str = "auto"
+) -> HarmonicResult:
+    """Return the vibrations at a relaxed structure, ready for ``harmonic.json``.
+
+    A potential without dipole gives vibrations without infrared intensities.
+    """
+    calculator = MolPoolCalculator(potential, device=device, dtype="float64")
+    has_dipole = "dipole" in calculator.implemented_properties
+    derivatives = np.zeros((3 * len(atoms), 3))
+    if has_dipole:
+        derivatives = calculator.get_dipole_derivatives(atoms).reshape(-1, 3)
+    origin = provenance(potential)["potential"]
+    return HarmonicResult(
+        potential=origin["potential"],
+        sha256=origin["sha256"],
+        symbols=tuple(atoms.get_chemical_symbols()),  # type: ignore[no-untyped-call]
+        positions=atoms.positions.copy(),
+        masses=atoms.get_masses(),
+        spectrum=_harmonic(calculator, atoms, derivatives),
+        has_dipole=has_dipole,
+    )
+
+
+def _harmonic(
+    calculator: MolPoolCalculator,
+    atoms: Atoms,
+    dipole_derivatives: Float[np.ndarray, "coordinates 3"],
+) -> HarmonicSpectrum:
     polarizability = None
     if "polarizability" in calculator.implemented_properties:
         derivatives = calculator.get_polarizability_derivatives(atoms)
-        polarizability = derivatives.reshape(size, 3, 3)
+        polarizability = derivatives.reshape(-1, 3, 3)
     return harmonic_analysis(
         atoms.positions,
         atoms.get_masses(),
         calculator.get_hessian(atoms),
-        calculator.get_dipole_derivatives(atoms).reshape(size, 3),
+        dipole_derivatives,
         polarizability,
     )

@@ -27,7 +27,7 @@ LAYERS = [
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response",
+    "response harmonic_file",
     "calculator",
     "statics replicas run_spectrum",
     "dynamics audit",
@@ -56,8 +56,8 @@ BORDERS = {
     "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",
     "json": (
-        "cli commands compilation.cache molecules storage spectra.files md.manifest "
-        "md.trajectory importers.mlff_model training.recipe"
+        "cli commands compilation.cache harmonic_file molecules storage spectra.files "
+        "md.manifest md.trajectory importers.mlff_model training.recipe"
     ),
     "matplotlib": "spectra.plot training.curve",
     "matscipy": "neighbors.backends",

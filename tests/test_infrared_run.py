@@ -14,6 +14,7 @@ from ase.build import molecule
 from small_potentials import small_potential
 
 from molpool_calc.cli import main
+from molpool_calc.harmonic_file import read_harmonic
 from molpool_calc.infrared import InfraredJob, run_infrared
 from molpool_calc.run_spectrum import spectrum_of_run
 from molpool_calc.spectra import read_spectrum
@@ -21,7 +22,7 @@ from molpool_calc.storage import save_potential
 
 FILES = {
     *("spectrum.csv", "spectrum_ir.csv", "spectrum.png", "relaxed.xyz"),
-    *("trajectory.h5", "run.json"),
+    *("trajectory.h5", "run.json", "harmonic.json"),
 }
 
 
@@ -50,6 +51,11 @@ def test_it_writes_spectrum_picture_and_run(
     assert {path.name for path in folder.iterdir()} >= FILES
     assert {"peaks", "integrated_km_mol", "seconds"} <= result.keys()
     assert isinstance(result["drift_mev_per_atom_per_ps"], float)
+    vibrations = read_harmonic(folder)
+    assert vibrations is not None
+    stated = vibrations.spectrum.wavenumbers_cm1.tolist()
+    assert stated == result["harmonic_wavenumbers_cm1"]
+    assert vibrations.symbols == ("O", "C", "H", "H")
     spectrum = read_spectrum(folder / "spectrum.csv")
     assert spectrum.unit == "km/mol per cm-1"
     assert spectrum.lower is not None

@@ -150,6 +150,8 @@ def test_raman_activity_of_a_diatomic_is_that_of_placzek():
     anisotropy = (parallel - perpendicular) * 14.399645
     activity = (45 * mean**2 + 7 * anisotropy**2) / reduced
     assert harmonic.raman_a4_amu[0] == pytest.approx(activity, rel=1e-6)
+    ratio = 3 * anisotropy**2 / (45 * mean**2 + 4 * anisotropy**2)
+    assert harmonic.depolarization[0] == pytest.approx(ratio, rel=1e-6)
     assert pytest.approx(14.399645, rel=1e-6) == COULOMB
 
 

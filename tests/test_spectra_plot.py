@@ -14,6 +14,8 @@ STICKS = HarmonicSpectrum(
     wavenumbers_cm1=np.array([-50.0, 1100.0, 3000.0]),
     ir_km_mol=np.array([1.0, 60.0, 20.0]),
     raman_a4_amu=None,
+    depolarization=None,
+    dipole_slopes=np.zeros((3, 3)),
     modes=np.zeros((3, 4, 3)),
     zpe_ev=0.3,
 )

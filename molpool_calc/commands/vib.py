@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="most steps of the relaxation (default: 1000)",
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder that gets harmonic.json: structure, modes, intensities",
+    )
     add_device(parser)
 
 
@@ -73,7 +80,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
                 f"{n_steps} steps (largest force {done.fmax:.3g} eV/Å), and vibrations "
                 "have no meaning away from a minimum; raise --steps or relax it first",
             }
-    result = {**_vibrations(atoms, potential), "n_steps": n_steps}
+    result = {**_vibrations(atoms, potential, arguments.out), "n_steps": n_steps}
     experiment = experiment_of(arguments.system)
     result |= {
         "system": arguments.system,
@@ -95,30 +102,28 @@ def _demand_molecule(atoms: "Atoms") -> None:
     atoms.set_constraint()  # type: ignore[no-untyped-call]
 
 
-def _vibrations(atoms: "Atoms", potential: str) -> dict[str, Any]:
+def _vibrations(atoms: "Atoms", potential: str, out: Path | None) -> dict[str, Any]:
     """Return what there is to say about a structure and its calculator."""
     import numpy as np  # noqa: PLC0415 - light start
 
-    from molpool_calc.spectra import harmonic_analysis  # noqa: PLC0415
-    from molpool_calc.statics import harmonic_spectrum  # noqa: PLC0415
+    from molpool_calc.harmonic_file import write_harmonic  # noqa: PLC0415
+    from molpool_calc.statics import harmonic_result  # noqa: PLC0415
 
     calculator: Any = atoms.calc
-    has_dipole = "dipole" in calculator.implemented_properties
+    device = calculator.parameters["device"]
+    vibrations = harmonic_result(atoms, potential, device=device)
+    files = {}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        files["file"] = str(write_harmonic(out, vibrations))
+    spectrum, has_dipole = vibrations.spectrum, vibrations.has_dipole
     if has_dipole:
-        device = calculator.parameters["device"]
-        spectrum = harmonic_spectrum(atoms, potential, device=device)
         moment = float(np.linalg.norm(calculator.get_dipole_moment(atoms)))
-    else:
-        spectrum = harmonic_analysis(
-            atoms.positions,
-            atoms.get_masses(),
-            calculator.get_hessian(atoms),
-            np.zeros((3 * len(atoms), 3)),
-        )
     raman = spectrum.raman_a4_amu
     forces = calculator.get_forces(atoms)
     spec = calculator.evaluator.potential.spec
     return {
+        **files,
         "wavenumbers_cm1": spectrum.wavenumbers_cm1.tolist(),
         "ir_km_mol": spectrum.ir_km_mol.tolist() if has_dipole else None,
         "raman_a4_amu": None if raman is None else raman.tolist(),
@@ -160,6 +165,8 @@ def summary(result: Mapping[str, Any]) -> str:
     columns = _columns(result)
     rows = list(zip(*columns.values(), strict=True))
     lines += ["", table(list(columns), rows, n_left=0)]
+    if "file" in result:
+        lines += ["", f"written to {result['file']}"]
     if EXPERIMENT in columns:
         note = (
             "Experiment: fundamentals, in ascending order. They are anharmonic; "

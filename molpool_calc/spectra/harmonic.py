@@ -37,13 +37,18 @@ _LINEAR = 0.01
 class HarmonicSpectrum:
     """Vibrations in ascending order, imaginary wavenumbers as negative numbers.
 
-    ``modes`` are orthonormal in mass-weighted coordinates. ``raman_a4_amu`` are the
-    Placzek activities ``45a'² + 7γ'²``. ``zpe_ev`` counts real wavenumbers only.
+    ``modes`` are orthonormal in mass-weighted coordinates, and ``dipole_slopes`` are
+    ``∂µ/∂Q`` along them in e/sqrt(amu). ``raman_a4_amu`` are the Placzek activities
+    ``45a'² + 7γ'²``, ``depolarization`` the ratios ``3γ'²/(45a'² + 4γ'²)`` of
+    perpendicular to parallel scattering, NaN where a mode scatters nothing.
+    ``zpe_ev`` counts real wavenumbers only.
     """
 
     wavenumbers_cm1: Float[np.ndarray, " vibrations"]
     ir_km_mol: Float[np.ndarray, " vibrations"]
     raman_a4_amu: Float[np.ndarray, " vibrations"] | None
+    depolarization: Float[np.ndarray, " vibrations"] | None
+    dipole_slopes: Float[np.ndarray, "vibrations 3"]
     modes: Float[np.ndarray, "vibrations atoms 3"]
     zpe_ev: float
 
@@ -83,14 +88,16 @@ def harmonic_analysis(
     modes = (internal @ vectors).T
     displacements = modes * weight
     dipole_slopes = displacements @ dipole_derivatives
-    raman = None
+    raman = depolarization = None
     if polarizability_derivatives is not None:
         slopes = np.tensordot(displacements, polarizability_derivatives, axes=1)
-        raman = _placzek_activity(slopes * COULOMB)
+        raman, depolarization = _placzek(slopes * COULOMB)
     return HarmonicSpectrum(
         wavenumbers_cm1=wavenumbers,
         ir_km_mol=_KM_PER_MOL * (dipole_slopes**2).sum(axis=1),
         raman_a4_amu=raman,
+        depolarization=depolarization,
+        dipole_slopes=dipole_slopes,
         modes=modes.reshape(-1, *positions.shape),
         zpe_ev=float(wavenumbers[wavenumbers > 0.0].sum() * INVERSE_CM / 2.0),
     )
@@ -135,12 +142,15 @@ def _vibrational_space(
     return basis[:, external.shape[1] :]
 
 
-def _placzek_activity(
+def _placzek(
     slopes: Float[np.ndarray, "vibrations 3 3"],
-) -> Float[np.ndarray, " vibrations"]:
-    """Return ``45a'² + 7γ'²`` from ``∂α/∂Q`` in Å²/sqrt(amu)."""
+) -> tuple[Float[np.ndarray, " vibrations"], Float[np.ndarray, " vibrations"]]:
+    """Return activities and depolarization ratios from ``∂α/∂Q`` in Å²/sqrt(amu)."""
     mean = np.trace(slopes, axis1=1, axis2=2) / 3.0
     deviator = slopes - mean[:, None, None] * np.eye(3)
     # γ'² = 3/2 of the squared norm of the traceless part (symmetric tensors).
     anisotropy = 1.5 * (deviator * deviator.transpose(0, 2, 1)).sum(axis=(1, 2))
-    return np.asarray(45.0 * mean**2 + 7.0 * anisotropy)
+    parallel = 45.0 * mean**2 + 4.0 * anisotropy
+    ratio = np.full_like(parallel, np.nan)
+    np.divide(3.0 * anisotropy, parallel, out=ratio, where=parallel > 0.0)
+    return np.asarray(parallel + 3.0 * anisotropy), ratio

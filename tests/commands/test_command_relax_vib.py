@@ -81,6 +81,26 @@ def test_vib_agrees_with_finite_differences_of_ase(
     assert result["zpe_ev"] == pytest.approx(zero_point, rel=1e-4)
 
 
+def test_vib_writes_what_it_found(
+    molpool: CommandLine, water: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "water"
+    result = molpool("vib", "water", "-p", water, "--out", out, "--json").json
+    content = json.loads(Path(result["file"]).read_text(encoding="utf-8"))
+    for name in ("wavenumbers_cm1", "ir_km_mol", "raman_a4_amu", "zpe_ev"):
+        np.testing.assert_allclose(content[name], result[name], rtol=1e-12)
+    assert content["symbols"] == ["O", "H", "H"]
+    # ∂µ/∂Q gives the intensity: 42.2561 km/mol per (D/Å)²/amu
+    slopes = np.array(content["dipole_derivatives_e_per_sqrt_amu"]) / DEBYE
+    np.testing.assert_allclose(
+        42.2561 * (slopes**2).sum(axis=1), content["ir_km_mol"], rtol=1e-4
+    )
+    # the one mode that breaks the symmetry has the ratio 3/4 (Long 2002, ch. 5)
+    ratios = sorted(content["depolarization"])
+    assert ratios[2] == pytest.approx(0.75, abs=1e-5)
+    assert ratios[1] < 0.749
+
+
 def test_vib_resembles_what_was_learned(molpool: CommandLine, water: Path) -> None:
     result = molpool("vib", "water", "-p", water, "--json").json
     exact = SpringWater().harmonic()
