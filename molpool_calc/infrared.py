@@ -5,7 +5,7 @@ dipole at every step, and write spectrum, picture and all that led to them.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from molpool_calc.dynamics import (
 from molpool_calc.harmonic_file import write_harmonic
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
+from molpool_calc.run_bands import compare_run
 from molpool_calc.run_spectrum import (
     MAXIMUM,
     finest_resolution,
@@ -32,8 +33,10 @@ from molpool_calc.run_spectrum import (
     spectrum_of_run,
 )
 from molpool_calc.spectra import (
+    ExperimentComparison,
     HarmonicSpectrum,
-    MeasuredPeaks,
+    Measured,
+    MeasuredSpectrum,
     Spectrum,
     plot_infrared,
     total_integral,
@@ -64,6 +67,8 @@ class InfraredJob:
         dtype: of the network during dynamics.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         compile: as of the calculator; ``"auto"`` compiles for long runs.
+        wavenumber_scale: factor of computed wavenumbers where they are compared with
+            an experiment.
     """
 
     temperature: float = 300.0
@@ -77,6 +82,7 @@ class InfraredJob:
     dtype: str = "float32"
     allow_unsuitable_pooling: bool = False
     compile: Compile = "auto"
+    wavenumber_scale: float = 1.0
 
     @property
     def dynamics(self) -> DynamicsJob:
@@ -102,11 +108,13 @@ class InfraredJob:
 class InfraredResult:
     """What an infrared run gives; ``outcome.status`` says how the dynamics ended.
 
-    ``spectrum`` is ``None`` where the run was interrupted too early for one.
+    ``spectrum`` is ``None`` where the run was interrupted too early for one, and so is
+    ``comparison`` without a measured curve.
     """
 
     outcome: RunOutcome
     spectrum: Spectrum | None
+    comparison: ExperimentComparison | None
     harmonic: HarmonicSpectrum
     relaxed: Atoms
     seconds: float
@@ -137,7 +145,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     job: InfraredJob,
     *,
     title: str,
-    experiment: MeasuredPeaks | None = None,
+    experiment: Measured | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
@@ -154,7 +162,8 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
         folder: new or empty, unless ``resume`` or ``force``.
         job: temperature, lengths, seed.
         title: of the picture.
-        experiment: measured peaks to show below the spectrum.
+        experiment: measured peaks to show below the spectrum, or a measured curve,
+            which is compared too: ``experiment.csv``, ``experiment_curve.csv``.
         resume: go on with an interrupted run, bit for bit.
         force: replace a run that is there.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -179,39 +188,54 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     write_harmonic(folder, vibrations)
-    spectrum = None
+    spectrum = comparison = None
     if _finest((outcome.steps_done - 1) * job.timestep_fs) < MAXIMUM:
-        spectrum = _write(folder, job, outcome, harmonic, title, experiment)
+        spectrum = _spectrum(folder, job, outcome)
+        if isinstance(experiment, MeasuredSpectrum):
+            comparison = compare_run(
+                folder, spectrum, experiment, scale=job.wavenumber_scale
+            )
+        _draw(folder, spectrum, comparison, harmonic, title, experiment)
     return InfraredResult(
         outcome=outcome,
         spectrum=spectrum,
+        comparison=comparison,
         harmonic=harmonic,
         relaxed=relaxed,
         seconds=time.perf_counter() - started,
     )
 
 
-def _write(
-    folder: Path,
-    job: InfraredJob,
-    outcome: RunOutcome,
-    harmonic: HarmonicSpectrum,
-    title: str,
-    experiment: MeasuredPeaks | None,
-) -> Spectrum:
-    """Write spectrum and picture, as fine as an interrupted run allows."""
+def _spectrum(folder: Path, job: InfraredJob, outcome: RunOutcome) -> Spectrum:
+    """Write the spectrum, as fine as an interrupted run allows."""
     wish = job.resolution if outcome.status == "finished" else None
     spectrum = spectrum_of_run(folder, resolution=wish)
     write_spectrum(spectrum, folder / SPECTRUM_FILE)
     write_spectrum(spectrum, folder / "spectrum.csv")
+    return spectrum
+
+
+def _draw(
+    folder: Path,
+    spectrum: Spectrum,
+    comparison: ExperimentComparison | None,
+    harmonic: HarmonicSpectrum,
+    title: str,
+    experiment: Measured | None,
+) -> None:
+    """Draw the spectrum, with scaled wavenumbers where these are compared."""
+    sticks = harmonic
+    if comparison is not None:
+        spectrum = comparison.computed
+        scaled = harmonic.wavenumbers_cm1 * comparison.scale
+        sticks = replace(harmonic, wavenumbers_cm1=scaled)
     plot_infrared(
         spectrum,
         folder / "spectrum.png",
         title=title,
-        sticks=harmonic,
+        sticks=sticks,
         experiment=experiment,
     )
-    return spectrum
 
 
 def _finest(length_fs: float) -> float:

@@ -47,6 +47,8 @@ class Experiment:
         fundamentals_source: of all of the above.
         peaks: position (cm⁻¹) and relative height of the peaks in the gas phase.
         peaks_source: of the peaks.
+        band_areas: limits (cm⁻¹) and area (km/mol) of quantitative spectra of the gas.
+        band_areas_source: of the areas.
     """
 
     fundamentals_cm1: tuple[float, ...] = ()
@@ -55,6 +57,8 @@ class Experiment:
     fundamentals_source: str = ""
     peaks: tuple[tuple[float, float], ...] = ()
     peaks_source: str = ""
+    band_areas: tuple[tuple[float, float, float], ...] = ()
+    band_areas_source: str = ""
 
 
 def molecule_names() -> list[str]:

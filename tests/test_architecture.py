@@ -30,7 +30,7 @@ LAYERS = [
     "response harmonic_file",
     "calculator",
     "statics replicas run_spectrum",
-    "dynamics audit",
+    "dynamics audit run_bands",
     "infrared",
     "ase_plugin commands",
     "cli",
@@ -57,8 +57,10 @@ BORDERS = {
     "h5py": "md.trajectory training.readers",
     "json": (
         "cli commands compilation.cache harmonic_file molecules storage spectra.files "
+        "spectra.band_files "
         "md.manifest md.trajectory importers.mlff_model training.recipe"
     ),
+    "jcamp": "spectra.jcamp_dx",
     "matplotlib": "spectra.plot training.curve",
     "matscipy": "neighbors.backends",
     "pickle": "training.checkpoint",

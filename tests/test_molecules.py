@@ -42,6 +42,7 @@ def test_gauche_ethanol_is_turned_by_sixty_degrees() -> None:
         ("ethanol-gauche", "C2H6O"),
         ("formaldehyde", "CH2O"),
         ("methanol", "CH4O"),
+        ("acetone", "C3H6O"),
         ("water", "H2O"),
         ("carbon-dioxide", "CO2"),
         ("ammonia", "H3N"),
@@ -77,6 +78,7 @@ def test_experiments_are_complete_and_have_sources() -> None:
         assert list(known.fundamentals_cm1) == sorted(known.fundamentals_cm1)
         assert bool(known.fundamentals_cm1) == bool(known.fundamentals_source)
         assert bool(known.peaks) == bool(known.peaks_source)
+        assert bool(known.band_areas) == bool(known.band_areas_source)
         strengths = known.band_strengths_km_mol
         assert len(strengths) in (0, len(known.fundamentals_cm1))
         assert len(known.band_strength_errors_km_mol) in (0, len(strengths))
@@ -107,6 +109,21 @@ def test_formaldehyde_has_measured_band_strengths() -> None:
     assert known.fundamentals_cm1[3] == 1746
     assert known.band_strengths_km_mol[3] == 74.0
     assert known.band_strength_errors_km_mol[3] == 5.3
+
+
+def test_acetone_has_the_absolute_band_areas_of_its_quantitative_spectrum() -> None:
+    known = experiment_of("acetone")
+    total = sum(area for _, _, area in known.band_areas)
+    assert total == pytest.approx(396.5, abs=0.5)
+    assert (1700.0, 1950.0, 140.75) in known.band_areas
+    assert "2.3 %" in known.band_areas_source
+    ends = [high for _, high, _ in known.band_areas]
+    assert [low for low, _, _ in known.band_areas][1:] == ends[:-1], "no gap"
+
+
+def test_peaks_that_are_saturated_say_so() -> None:
+    assert "saturated" in experiment_of("methanol").peaks_source
+    assert "saturated" not in experiment_of("ethanol").peaks_source
 
 
 def test_other_names_have_no_experiment_and_no_potential() -> None:

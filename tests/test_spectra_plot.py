@@ -6,7 +6,8 @@ import pytest
 from matplotlib.text import Text
 
 from molpool_calc.spectra.harmonic import HarmonicSpectrum
-from molpool_calc.spectra.plot import MeasuredPeaks, _compose, _spread, plot_infrared
+from molpool_calc.spectra.plot import _compose, _spread, plot_infrared
+from molpool_calc.spectra.plot_measured import MeasuredPeaks
 from molpool_calc.spectra.spectrum import spectrum_from_units
 
 X = np.arange(1.0, 4001.0)

@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
+from molpool_calc.commands.experiment import (
+    add_experiment,
+    comparison_lines,
+    describe_comparison,
+    measured_of,
+)
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
     add_compile,
@@ -57,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the results (default: SYSTEM-ir)",
     )
+    add_experiment(parser)
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
     add_allow_unsuitable_pooling(parser)
@@ -72,6 +79,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
 
     atoms = read_system(arguments.system)
     potential = potential_of(arguments)
+    measured = measured_of(arguments, console)
     folder = arguments.out or Path(f"{Path(arguments.system).stem}-ir")
     job = InfraredJob(
         temperature=arguments.temperature,
@@ -84,6 +92,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         dtype=arguments.dtype,
         allow_unsuitable_pooling=arguments.allow_unsuitable_pooling,
         compile=arguments.compile,
+        wavenumber_scale=arguments.scale_wavenumbers or 1.0,
     )
     result = run_infrared(
         atoms,
@@ -91,13 +100,19 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         folder,
         job,
         title=f"{arguments.system}, {potential}, {job.temperature:g} K",
-        experiment=_experiment(arguments.system),
+        experiment=measured or _experiment(arguments.system),
         resume=arguments.resume,
         force=arguments.force,
         device=arguments.device,
         progress=console.bars("step"),
     )
-    return {**result.describe(), "folder": str(folder), "replicas": job.replicas}
+    compared = result.comparison
+    return {
+        **result.describe(),
+        **({} if compared is None else {"experiment": describe_comparison(compared)}),
+        "folder": str(folder),
+        "replicas": job.replicas,
+    }
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -112,11 +127,18 @@ def summary(result: Mapping[str, Any]) -> str:
             *peak_table(result),
             f"harmonic:   {harmonic:.1f} km/mol",
             "",
+            *_compared(result),
             f"{result['replicas']} replicas at {result['mean_temperature_k']:.0f} K"
             f"{conserved}, {result['seconds']:.0f} s",
             f"written to {result['folder']}: spectrum.png, spectrum.csv, trajectory.h5",
         ]
     )
+
+
+def _compared(result: Mapping[str, Any]) -> list[str]:
+    if "experiment" not in result:
+        return []
+    return [*comparison_lines(result["experiment"]), ""]
 
 
 def _experiment(system: str) -> "MeasuredPeaks | None":

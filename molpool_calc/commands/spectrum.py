@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
+from molpool_calc.commands.experiment import (
+    add_experiment,
+    comparison_lines,
+    describe_comparison,
+    measured_of,
+)
 from molpool_calc.commands.options import positive_float
 
 if TYPE_CHECKING:
-    from molpool_calc.spectra import Spectrum
+    from molpool_calc.spectra import MeasuredSpectrum, Spectrum
 
 NAME = "spectrum"
 HELP = (
@@ -33,7 +39,11 @@ _BELONG = {
     "polarization": ("raman",),
     "quantity": ("raman",),
     "per": ("vdos",),
+    "experiment": ("ir",),
+    "scale_wavenumbers": ("ir",),
 }
+# Those that the estimate of the spectrum does not depend on.
+_AFTERWARDS = ("experiment", "scale_wavenumbers")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -69,6 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="undo the shift of velocity Verlet to higher wavenumbers",
     )
     add("--plot", action="store_true", help="draw it, to spectrum_KIND.png")
+    add_experiment(parser)
     _add_options_of_kinds(parser)
 
 
@@ -102,33 +113,26 @@ def _add_options_of_kinds(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Compute, write, and return peaks and integral."""
-    del console
-    from molpool_calc.run_spectrum import peak_list, spectrum_of_run  # noqa: PLC0415
-    from molpool_calc.spectra import (  # noqa: PLC0415 - light start
-        plot_spectrum,
-        total_integral,
-        write_spectrum,
-    )
+    from molpool_calc.run_spectrum import peak_list  # noqa: PLC0415 - light start
+    from molpool_calc.spectra import total_integral, write_spectrum  # noqa: PLC0415
 
     kind, folder = arguments.kind, arguments.folder
-    spectrum = spectrum_of_run(
-        folder,
-        kind=kind,
-        resolution=arguments.resolution,
-        window=arguments.window,
-        biased=not arguments.unbiased,
-        maximum=arguments.maximum,
-        highest_wavenumber=arguments.highest_wavenumber,
-        correct_verlet_shift=arguments.correct_timestep,
-        **_options(arguments),
-    )
+    options = _options(arguments)
+    measured = measured_of(arguments, console)
+    spectrum = _compute(arguments, options)
     path = folder / f"spectrum_{kind}.csv"
     write_spectrum(spectrum, path)
-    files = {"file": str(path)}
+    files, shown, compared = {"file": str(path)}, spectrum, {}
+    if measured is not None:
+        from molpool_calc.run_bands import compare_run  # noqa: PLC0415
+
+        scale = arguments.scale_wavenumbers or 1.0
+        comparison = compare_run(folder, spectrum, measured, scale=scale)
+        shown = comparison.computed
+        compared = {"experiment": describe_comparison(comparison)}
     if arguments.plot:
         files["picture"] = str(path.with_suffix(".png"))
-        title = f"{folder.resolve().name}, {kind}"
-        plot_spectrum(spectrum, files["picture"], title=title)
+        _draw(arguments, shown, measured)
     total = total_integral(spectrum)
     return {
         **files,
@@ -138,7 +142,37 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         **_integrals(kind, spectrum, total.value),
         "integrated_95_percent": [total.lower, total.upper],
         "metadata": dict(spectrum.metadata),
+        **compared,
     }
+
+
+def _compute(arguments: Namespace, options: Mapping[str, Any]) -> "Spectrum":
+    from molpool_calc.run_spectrum import spectrum_of_run  # noqa: PLC0415
+
+    return spectrum_of_run(
+        arguments.folder,
+        kind=arguments.kind,
+        resolution=arguments.resolution,
+        window=arguments.window,
+        biased=not arguments.unbiased,
+        maximum=arguments.maximum,
+        highest_wavenumber=arguments.highest_wavenumber,
+        correct_verlet_shift=arguments.correct_timestep,
+        **options,
+    )
+
+
+def _draw(
+    arguments: Namespace, spectrum: "Spectrum", measured: "MeasuredSpectrum | None"
+) -> None:
+    from molpool_calc.spectra import plot_infrared, plot_spectrum  # noqa: PLC0415
+
+    path = arguments.folder / f"spectrum_{arguments.kind}.png"
+    title = f"{arguments.folder.resolve().name}, {arguments.kind}"
+    if arguments.kind == "ir":
+        plot_infrared(spectrum, path, title=title, experiment=measured)
+    else:
+        plot_spectrum(spectrum, path, title=title)
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:
@@ -159,6 +193,8 @@ def _options(arguments: Namespace) -> dict[str, Any]:
                 f"{arguments.kind}; leave it out, or give --kind "
                 f"{' or '.join(_BELONG[name])}"
             )
+    for name in _AFTERWARDS:
+        given.pop(name, None)
     if "quantum_correction" in given:
         given["correction"] = given.pop("quantum_correction")
     if arguments.kind == "raman":
@@ -183,7 +219,10 @@ def _integrals(kind: str, spectrum: "Spectrum", value: float) -> dict[str, float
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return the peaks as a table."""
-    return "\n".join([*peak_table(result), "", f"written to {result['file']}"])
+    lines = [*peak_table(result), ""]
+    if "experiment" in result:
+        lines += [*comparison_lines(result["experiment"]), ""]
+    return "\n".join([*lines, f"written to {result['file']}"])
 
 
 def peak_table(result: Mapping[str, Any]) -> list[str]:

@@ -4,15 +4,31 @@ Computing: `infrared_spectrum` from dipoles along MD, `raman_spectrum` from
 polarizabilities, `vibrational_dos` from velocities, `harmonic_analysis` from one
 relaxed structure. Reading results: `peaks`, `band_integral`, `total_integral`,
 `molar_absorption`. Keeping and showing them: `write_spectrum`, `read_spectrum`,
-`plot_infrared`, `plot_spectrum`.
+`plot_infrared`, `plot_spectrum`. Beside experiment: `read_jcamp_dx`, `compare`,
+`write_comparison`, `write_measured`; `write_assignment` keeps what moves in the bands.
 """
 
+from molpool_calc.spectra.assigned import BandAssignment, ModeShare, MotionShare
+from molpool_calc.spectra.band_files import (
+    write_assignment,
+    write_comparison,
+    write_measured,
+)
+from molpool_calc.spectra.bands import Band, band_width, find_bands
+from molpool_calc.spectra.comparison import (
+    BandComparison,
+    ExperimentComparison,
+    compare,
+)
 from molpool_calc.spectra.correlation import Window
 from molpool_calc.spectra.estimator import Estimator
 from molpool_calc.spectra.files import read_spectrum, write_spectrum
 from molpool_calc.spectra.harmonic import HarmonicSpectrum, harmonic_analysis
 from molpool_calc.spectra.infrared import infrared_spectrum
-from molpool_calc.spectra.plot import MeasuredPeaks, plot_infrared, plot_spectrum
+from molpool_calc.spectra.jcamp_dx import read_jcamp_dx
+from molpool_calc.spectra.measured import MeasuredSpectrum
+from molpool_calc.spectra.plot import plot_infrared, plot_spectrum
+from molpool_calc.spectra.plot_measured import Measured, MeasuredPeaks
 from molpool_calc.spectra.quantum import QuantumCorrection
 from molpool_calc.spectra.raman import Scattering, raman_spectrum
 from molpool_calc.spectra.spectrum import (
@@ -27,15 +43,26 @@ from molpool_calc.spectra.verlet import true_wavenumbers
 from molpool_calc.spectra.vibrational_dos import internal_velocities, vibrational_dos
 
 __all__ = [
+    "Band",
+    "BandAssignment",
+    "BandComparison",
     "BandIntegral",
     "Estimator",
+    "ExperimentComparison",
     "HarmonicSpectrum",
+    "Measured",
     "MeasuredPeaks",
+    "MeasuredSpectrum",
+    "ModeShare",
+    "MotionShare",
     "QuantumCorrection",
     "Scattering",
     "Spectrum",
     "Window",
     "band_integral",
+    "band_width",
+    "compare",
+    "find_bands",
     "harmonic_analysis",
     "infrared_spectrum",
     "internal_velocities",
@@ -44,9 +71,13 @@ __all__ = [
     "plot_infrared",
     "plot_spectrum",
     "raman_spectrum",
+    "read_jcamp_dx",
     "read_spectrum",
     "total_integral",
     "true_wavenumbers",
     "vibrational_dos",
+    "write_assignment",
+    "write_comparison",
+    "write_measured",
     "write_spectrum",
 ]

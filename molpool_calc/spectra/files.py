@@ -12,7 +12,8 @@ from molpool_calc.spectra.spectrum import Spectrum
 
 _HEADER = "wavenumber_cm-1,intensity,lower,upper"
 _N_COLUMNS = 4
-_METADATA = "; metadata: "
+METADATA = "; metadata: "
+"""Stands between the unit and the metadata, an object in JSON, of the comment."""
 
 
 def write_spectrum(spectrum: Spectrum, path: str | Path) -> None:
@@ -39,9 +40,14 @@ def write_spectrum(spectrum: Spectrum, path: str | Path) -> None:
     header = ",".join([_HEADER, *spectrum.components])
     rows = [",".join(fields) for fields in zip(*columns, strict=True)]
     metadata = json.dumps(dict(spectrum.metadata), ensure_ascii=True)
-    comment = f"# unit: {spectrum.unit}{_METADATA}{metadata}"
+    comment = f"# unit: {spectrum.unit}{METADATA}{metadata}"
+    write_whole(path, "\n".join([comment, header, *rows, ""]))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step, so that no half file is ever seen."""
     partial = path.with_name(path.name + ".part")
-    partial.write_text("\n".join([comment, header, *rows, ""]), encoding="ascii")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -65,7 +71,7 @@ def read_spectrum(path: str | Path) -> Spectrum:
             f"{path} is not a spectrum; give a file with a comment '# unit: ...' and "
             f"the columns {_HEADER}"
         )
-    unit, _, metadata = comments[0].removeprefix("# unit: ").partition(_METADATA)
+    unit, _, metadata = comments[0].removeprefix("# unit: ").partition(METADATA)
     columns = list(zip(*(row.split(",") for row in table[1:]), strict=True))
     values = [_column(fields) for fields in columns]
     wavenumbers, intensity, lower, upper = values[:_N_COLUMNS]

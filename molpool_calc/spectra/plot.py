@@ -1,13 +1,18 @@
 """Pictures of spectra as a chemist would publish them; needs matplotlib."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from molpool_calc.spectra.harmonic import HarmonicSpectrum
+from molpool_calc.spectra.plot_measured import (
+    Measured,
+    draw_measured,
+    measured_positions,
+    panel_height,
+)
 from molpool_calc.spectra.spectrum import INFRARED_UNIT, Spectrum, peaks
 
 if TYPE_CHECKING:
@@ -18,9 +23,11 @@ if TYPE_CHECKING:
 _LINE = "#1b3a5c"
 _BAND = "#a9c4dd"
 _STICKS = "#c8641e"
-_MEASURED = "#4d4d4d"
 _QUANTITIES = {"raman": "Raman scattering", "vdos": "density of states"}
+_BAND_LABELS = "#3d6b4f"
 _MOST_LABELS = 12
+# Names of motions at the upper edge take up to a quarter of the height.
+_ROOM_FOR_LABELS = 1.35
 # Least distance of upright labels, as a fraction of the axis: 8 pt on 6 inches.
 _LABEL_WIDTH = 0.019
 # The axis ends at most this far above the highest intensity: the upper limit at the
@@ -30,21 +37,14 @@ _HIGHEST_BAND = 1.6
 _SHORTEST_STICK = 0.01
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeasuredPeaks:
-    """Positions (cm⁻¹) and relative heights of measured peaks, with their source."""
-
-    label: str
-    peaks: Sequence[tuple[float, float]]
-
-
 def plot_infrared(
     spectrum: Spectrum,
     path: str | Path,
     *,
     title: str,
     sticks: HarmonicSpectrum | None = None,
-    experiment: MeasuredPeaks | None = None,
+    experiment: Measured | None = None,
+    labels: Sequence[tuple[float, str]] = (),
 ) -> None:
     """Draw an infrared spectrum with its band to a PNG, SVG or PDF file.
 
@@ -53,9 +53,10 @@ def plot_infrared(
         path: Where to write; the suffix decides on the format.
         title: Stands above the axes.
         sticks: Harmonic band strengths, on an axis of their own.
-        experiment: Measured peaks, in a narrow panel below.
+        experiment: Measured peaks or a measured curve, in a panel below.
+        labels: Positions (cm⁻¹) and names of bands, at the upper edge.
     """
-    figure = _compose(spectrum, title, sticks, experiment)
+    figure = _compose(spectrum, title, sticks, experiment, labels)
     figure.savefig(path, dpi=300)
 
 
@@ -74,7 +75,8 @@ def _compose(
     spectrum: Spectrum,
     title: str,
     sticks: HarmonicSpectrum | None,
-    experiment: MeasuredPeaks | None,
+    experiment: Measured | None,
+    labels: Sequence[tuple[float, str]] = (),
 ) -> "matplotlib.figure.Figure":
     # Here, not above: computing spectra does not need matplotlib, and a figure made
     # without pyplot leaves the caller's figures and backend alone.
@@ -83,35 +85,34 @@ def _compose(
 
     layout = ConstrainedLayoutEngine(h_pad=0.05, hspace=0.0)
     figure = Figure(figsize=(7.2, 4.4), layout=layout)
-    axes, panel = _make_axes(figure, experiment is not None)
+    axes, panel = _make_axes(figure, panel_height(experiment))
     left = _left_end(spectrum, sticks, experiment)
     axes.set_xlim(left, 0.0)
     shown = spectrum.wavenumbers <= left
     top = float(spectrum.intensity[shown].max(initial=0.0)) or 1.0
     _draw_line(axes, spectrum, top)
     _label_peaks(axes, spectrum, left)
-    handles, labels = axes.get_legend_handles_labels()
+    _label_bands(axes, labels, left)
+    handles, names = axes.get_legend_handles_labels()
     if sticks is not None:
-        more_handles, more_labels = _draw_sticks(axes, sticks)
-        handles, labels = [*handles, *more_handles], [*labels, *more_labels]
+        more_handles, more_names = _draw_sticks(axes, sticks)
+        handles, names = [*handles, *more_handles], [*names, *more_names]
     if experiment is not None:
-        _draw_measured(panel, experiment)
+        draw_measured(panel, experiment)
     panel.set_xlabel("wavenumber / cm$^{-1}$")
     axes.set_title(title, loc="left", fontsize=11, pad=20)
-    _place_legend(axes, handles, labels)
+    _place_legend(axes, handles, names)
     return figure
 
 
 def _make_axes(
-    figure: "matplotlib.figure.Figure", with_panel: bool
+    figure: "matplotlib.figure.Figure", height: float
 ) -> tuple["matplotlib.axes.Axes", "matplotlib.axes.Axes"]:
-    if not with_panel:
+    if height == 0.0:
         axes = figure.add_subplot()
         panel = axes
     else:
-        axes, panel = figure.subplots(2, 1, sharex=True, height_ratios=(5.5, 1.0))
-        panel.spines["left"].set_visible(False)
-        panel.set_yticks([])
+        axes, panel = figure.subplots(2, 1, sharex=True, height_ratios=(5.5, height))
     for each in {axes, panel}:
         each.minorticks_on()
         each.tick_params(which="both", direction="out", labelsize=9)
@@ -122,14 +123,13 @@ def _make_axes(
 def _left_end(
     spectrum: Spectrum,
     sticks: HarmonicSpectrum | None,
-    experiment: MeasuredPeaks | None,
+    experiment: Measured | None,
 ) -> float:
     """Return the highest wavenumber worth showing, in full hundreds."""
     positions = [position for position, _ in peaks(spectrum)]
     if sticks is not None:
         positions.extend(sticks.wavenumbers_cm1.tolist())
-    if experiment is not None:
-        positions.extend(position for position, _ in experiment.peaks)
+    positions.extend(measured_positions(experiment))
     end = float(spectrum.wavenumbers[-1])
     highest = max(positions, default=end)
     return float(min(100.0 * np.ceil((1.04 * highest + 60.0) / 100.0), end))
@@ -150,7 +150,9 @@ def _draw_line(axes: "matplotlib.axes.Axes", spectrum: Spectrum, top: float) -> 
         )
         shown = x <= axes.get_xlim()[0]
         highest = min(float(spectrum.upper[shown].max()), _HIGHEST_BAND * top)
-    axes.plot(x, spectrum.intensity, color=_LINE, linewidth=1.1, label="MD")
+    scale = spectrum.metadata.get("wavenumber_scale")
+    name = "MD" if scale is None else f"MD, wavenumbers × {scale:g}"
+    axes.plot(x, spectrum.intensity, color=_LINE, linewidth=1.1, label=name)
     # Room for an upright label of four digits above the highest band.
     axes.set_ylim(0.0, max(1.22 * top, 1.05 * highest))
     unit = (
@@ -184,6 +186,29 @@ def _label_peaks(axes: "matplotlib.axes.Axes", spectrum: Spectrum, left: float) 
             fontsize=7.5,
             color=_LINE,
             path_effects=[withStroke(linewidth=2.0, foreground="white")],
+        )
+
+
+def _label_bands(
+    axes: "matplotlib.axes.Axes", labels: Sequence[tuple[float, str]], left: float
+) -> None:
+    """Write what moves in a band, from the upper edge down, with room made for it."""
+    shown = sorted((x, text) for x, text in labels if x <= left and text)
+    if not shown:
+        return
+    axes.set_ylim(0.0, _ROOM_FOR_LABELS * axes.get_ylim()[1])
+    places = _spread([x for x, _ in shown], 1.5 * _LABEL_WIDTH * left)
+    for (_, text), place in zip(shown, places, strict=True):
+        axes.text(
+            place,
+            0.99,
+            text.replace(" + ", "\n+ "),
+            transform=axes.get_xaxis_transform(),
+            rotation=90.0,
+            ha="center",
+            va="top",
+            fontsize=6.5,
+            color=_BAND_LABELS,
         )
 
 
@@ -248,22 +273,4 @@ def _place_legend(
         frameon=False,
         fontsize=8.5,
         handlelength=1.4,
-    )
-
-
-def _draw_measured(panel: "matplotlib.axes.Axes", experiment: MeasuredPeaks) -> None:
-    positions = [position for position, _ in experiment.peaks]
-    heights = np.array([height for _, height in experiment.peaks])
-    relative = heights / max(heights.max(initial=0.0), 1e-300)
-    panel.vlines(positions, 0.0, relative, color=_MEASURED, linewidth=1.2)
-    # Hanging from the common axis, like absorption in a transmission spectrum.
-    panel.set_ylim(1.15, 0.0)
-    panel.text(
-        0.005,
-        0.1,
-        experiment.label,
-        transform=panel.transAxes,
-        fontsize=8,
-        color=_MEASURED,
-        va="bottom",
     )
