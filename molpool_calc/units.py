@@ -36,6 +36,9 @@ HARTREE = 27.211386024367243
 BOHR = 0.5291772105638411
 """One Bohr radius in Å."""
 
+BAR = 1e5 * 1e-30 / ELEMENTARY_CHARGE
+"""One bar in eV/Å³."""
+
 INVERSE_CM = PLANCK * SPEED_OF_LIGHT * 100.0 / ELEMENTARY_CHARGE
 """Energy of a photon of 1 cm⁻¹, in eV."""
 

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from md_periodic_models import SoftSpheres, cubes, gas, rescaling
 from torch import Tensor
 
+from molpool_calc.md.cell import CellForceField
+from molpool_calc.md.cell_rescaling import CellRescaling
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
+from molpool_calc.md.nose_hoover import NoseHoover
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
@@ -34,7 +38,17 @@ INTEGRATORS: dict[str, Integrator] = {
     "nve": NVE(timestep_fs=1.0),
     "langevin": Langevin(timestep_fs=1.0, temperature=300.0, friction_per_fs=0.01),
     "bussi": Bussi(timestep_fs=1.0, temperature=300.0, relaxation_fs=50.0),
+    "nose-hoover": NoseHoover(timestep_fs=1.0, temperature=300.0, relaxation_fs=50.0),
 }
+NPT: dict[str, CellRescaling] = {
+    f"npt {thermostat} {barostat}": rescaling(thermostat, barostat, pressure_bar=400.0)
+    for thermostat, barostat in (
+        ("langevin", "flexible"),
+        ("bussi", "isotropic"),
+        ("nose-hoover", "flexible"),
+    )
+}
+GAS = SoftSpheres(cubes(2, 12.0), 5)
 WATER = torch.tensor(
     [[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]],
     dtype=torch.float64,
@@ -166,19 +180,35 @@ def advance(
 
 
 class Faulty:
-    """Water that does something when its force is asked for the n-th time."""
+    """Does something when its force is asked for the n-th time."""
 
-    def __init__(self, n: int, act: Callable[[Response], Response]) -> None:
+    def __init__(
+        self,
+        n: int,
+        act: Callable[[Response], Response],
+        field: ForceField | None = None,
+    ) -> None:
         self._left, self._act = n, act
+        self._field = Waters() if field is None else field
 
     def __call__(self, positions: Tensor) -> Response:
+        return self._passed(self._field(positions))
+
+    def in_cell(self, positions: Tensor, cell: Tensor) -> Response:
+        assert isinstance(self._field, CellForceField)
+        return self._passed(self._field.in_cell(positions, cell))
+
+    def _passed(self, response: Response) -> Response:
         self._left -= 1
-        response = Waters()(positions)
         return self._act(response) if self._left == 0 else response
 
 
 def raise_interrupt(response: Response) -> Response:
     raise KeyboardInterrupt
+
+
+def field_of(name: str) -> ForceField:
+    return GAS if name in NPT else Waters()
 
 
 def run(
@@ -192,10 +222,16 @@ def run(
     resume: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> RunOutcome:
-    """Run two replicas of water with the integrator of that name."""
-    integrator = INTEGRATORS[name]
-    field = Waters() if force_field is None else force_field
-    system, state = waters(2, integrator, field, seed=seed)
+    """Run two replicas of water, or of a gas, with the integrator of that name."""
+    field = field_of(name) if force_field is None else force_field
+    integrator: Integrator
+    if name in NPT:
+        assert isinstance(field, CellForceField)
+        integrator = NPT[name]
+        system, state = gas(NPT[name], field, GAS.cells, GAS.n_atoms)
+    else:
+        integrator = INTEGRATORS[name]
+        system, state = waters(2, integrator, field, seed=seed)
     recording = Recording(
         folder=folder,
         every=every,
@@ -214,22 +250,35 @@ def run(
     )
 
 
-def _main(folder: str, name: str, n_steps: str, fatal_step: str) -> None:
-    """Run, and end by SIGKILL in the middle of the force call of the fatal step."""
-    calls = iter(range(int(n_steps) + 2))
+class Lethal(Faulty):
+    """Ends the process by SIGKILL in the force call of a step."""
 
-    def lethal(positions: Tensor) -> Response:
-        if next(calls) == int(fatal_step):
+    step = 0
+
+    def __init__(self, fatal_step: int, field: ForceField) -> None:
+        super().__init__(0, raise_interrupt, field)
+        self._fatal_step = fatal_step
+
+    def note(self, step: int) -> None:
+        print(step)
+        self.step = step
+
+    def _passed(self, response: Response) -> Response:
+        if self.step == self._fatal_step - 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return Waters()(positions)
+        return response
 
+
+def _main(folder: str, name: str, n_steps: str, fatal_step: str) -> None:
+    """Run, and end by SIGKILL in the middle of a force call of the fatal step."""
+    lethal = Lethal(int(fatal_step), field_of(name))
     run(
         Path(folder),
         name,
         int(n_steps),
         force_field=lethal,
         resume=(Path(folder) / "run.json").exists(),
-        progress=print,
+        progress=lethal.note,
     )
 
 

@@ -21,11 +21,13 @@ from molpool_calc.md.integrators import (
     Langevin,
     bussi_step,
 )
+from molpool_calc.md.nose_hoover import NoseHoover
 from molpool_calc.md.state import (
     MDState,
     MDSystem,
     initial_state,
     kinetic_energy,
+    remove_rigid_motion,
     sum_over_atoms,
     temperature,
 )
@@ -166,9 +168,51 @@ def test_bussi_keeps_momenta_at_zero_and_the_temperature_at_its_target() -> None
     assert temperature(system, state.momenta).mean() == pytest.approx(KELVIN, rel=0.12)
 
 
+def test_a_nose_hoover_chain_samples_an_anharmonic_well() -> None:
+    field = Wells(k=0.1, a=0.5, b=2.0)
+    system, positions = atoms_alone(1500, mass=2.0)
+    integrator = NoseHoover(timestep_fs=2.0, temperature=KELVIN, relaxation_fs=20.0)
+    state = start(system, positions, field, seed=10)
+    check_canonical(field, system, [advance(integrator, system, state, field, 150)])
+
+
+def shares_of_atoms(system: MDSystem, positions: Tensor) -> Tensor:
+    """2<K>/k_B T of each atom: the trace of its block of the projector on free motion.
+
+    Momenta over sqrt(m) are Gaussians of one width in the space that
+    remove_rigid_motion projects on; here it is made of six vectors and a QR.
+    """
+    root = system.masses[:3].sqrt().numpy()
+    x = positions[:3].numpy() - np.average(positions[:3], axis=0, weights=root**2)
+    rigid = [np.outer(root, axis).ravel() for axis in np.eye(3)]
+    rigid += [(root[:, None] * np.cross(axis, x)).ravel() for axis in np.eye(3)]
+    frame, _ = np.linalg.qr(np.array(rigid).T)
+    return torch.tensor(3.0 - np.square(frame).reshape(3, 3, 6).sum((1, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bussi", "nose-hoover"])
+def test_each_atom_of_a_molecule_has_its_share_of_the_kinetic_energy(
+    name: str,
+) -> None:
+    system, state = waters(1000, TIGHT[name], Waters())
+    state = advance(TIGHT["langevin"], system, state, Waters(), 400)
+    free = remove_rigid_motion(system, state.positions, state.momenta)
+    state, sums = replace(state, momenta=free), torch.zeros(3, dtype=torch.float64)
+    for _ in range(40):
+        state = advance(TIGHT[name], system, state, Waters(), 50)
+        twice = (state.momenta.square().sum(1) / system.masses).view(-1, 3)
+        sums += twice.mean(0) / KT / 40
+    expected = shares_of_atoms(system, waters(1, TIGHT[name], Waters())[1].positions)
+    assert float(expected.sum()) == pytest.approx(3.0)
+    # a molecule bends and stretches by a few per cent, which changes the shares
+    torch.testing.assert_close(sums, expected, rtol=0.06, atol=0.03)
+
+
 TIGHT: dict[str, Integrator] = {
     "langevin": Langevin(timestep_fs=0.5, temperature=KELVIN, friction_per_fs=0.05),
     "bussi": Bussi(timestep_fs=0.5, temperature=KELVIN, relaxation_fs=20.0),
+    "nose-hoover": NoseHoover(timestep_fs=0.5, temperature=KELVIN, relaxation_fs=20.0),
 }
 
 

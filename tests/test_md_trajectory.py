@@ -8,7 +8,9 @@ import pytest
 import torch
 from md_models import (
     CPU,
+    GAS,
     INTEGRATORS,
+    NPT,
     Clusters,
     Waters,
     Wells,
@@ -16,7 +18,9 @@ from md_models import (
     run,
     waters,
 )
+from md_periodic_models import gas
 
+from molpool_calc.md.cell import pressure, volume
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
 from molpool_calc.md.state import initial_state, kinetic_energy, make_system
@@ -164,6 +168,8 @@ def test_a_periodic_run_writes_its_box(tmp_path: Path) -> None:
     data = read_run(tmp_path / "r")
     assert data.dipoles is None
     np.testing.assert_array_equal(data.cell, cells)
+    assert data.cells is not None
+    np.testing.assert_array_equal(data.cells[:, 2], cells)
     np.testing.assert_array_equal(data.pbc, [[True, True, False]] * 2)
     with h5py.File(tmp_path / "r" / "trajectory.h5") as file:
         box = file["particles/replica_000/box"]
@@ -228,3 +234,47 @@ def test_a_failed_assembly_leaves_the_old_trajectory(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Is a directory"):
         assemble(folder)
     assert (folder / "trajectory.h5").read_bytes() == before
+
+
+def test_a_run_at_constant_pressure_records_its_cells(tmp_path: Path) -> None:
+    name, folder = "npt bussi isotropic", tmp_path / "r"
+    run(folder, name, 40, every=8)
+    data = read_run(folder)
+    system, state = gas(NPT[name], GAS, GAS.cells, GAS.n_atoms)
+    assert data.volumes is not None
+    assert data.pressures is not None
+    assert data.cells is not None
+    for step in range(41):
+        assert state.cell is not None
+        np.testing.assert_array_equal(data.volumes[:, step], volume(state.cell))
+        found = data.pressures[:, step]
+        np.testing.assert_array_equal(found, pressure(system, state))
+        if step % 8 == 0:
+            np.testing.assert_array_equal(data.cells[:, step // 8], state.cell)
+        state = NPT[name](system, state, GAS)
+    assert np.ptp(data.volumes, axis=1).min() > 1.0
+    assert data.cell is not None
+    np.testing.assert_array_equal(data.cell, data.cells[:, 0])
+    with h5py.File(folder / "trajectory.h5") as file:
+        edges = file["particles/replica_001/box/edges"]
+        np.testing.assert_array_equal(edges["value"], data.cells[1])
+        assert edges["step"][...].tolist() == [0, 8, 16, 24, 32, 40]
+        assert file["observables/volume/value"].attrs["unit"] == "Angstrom+3"
+        assert file["observables/pressure/value"].attrs["unit"] == "eV Angstrom-3"
+
+
+def test_cells_are_the_same_from_streams_and_from_the_trajectory(
+    tmp_path: Path,
+) -> None:
+    name, folder = "npt langevin flexible", tmp_path / "r"
+
+    def interrupt(step: int) -> None:
+        if step == 20:
+            raise KeyboardInterrupt
+
+    run(folder, name, 40, progress=interrupt)
+    from_streams = read_run(folder)
+    (folder / "steps.bin").unlink()
+    (folder / "frames.bin").unlink()
+    assert_same(read_run(folder), from_streams)
+    assert from_streams.cells is not None

@@ -28,8 +28,13 @@ def save_checkpoint(path: Path, state: MDState) -> None:
         "forces": response.forces,
         "generator_state": state.generator_state,
     }
-    if response.dipole is not None:
-        tensors["dipole"] = response.dipole
+    optional = {
+        "dipole": response.dipole,
+        "stress": response.stress,
+        "cell": state.cell,
+        "chain": state.chain,
+    }
+    tensors |= {name: given for name, given in optional.items() if given is not None}
     tensors |= {OTHER + name: values for name, values in response.others.items()}
     arrays: dict[str, Any] = {"step": np.int64(state.step)}
     for name, tensor in tensors.items():
@@ -67,21 +72,26 @@ def load_checkpoint(path: Path, device: torch.device) -> MDState:
 
 
 def _state(tensors: dict[str, Tensor], device: torch.device) -> MDState:
-    dipole = tensors.get("dipole")
+    def optional(name: str) -> Tensor | None:
+        return tensors[name].to(device) if name in tensors else None
+
     return MDState(
         positions=tensors["positions"].to(device),
         momenta=tensors["momenta"].to(device),
         response=Response(
             energy=tensors["energy"].to(device),
             forces=tensors["forces"].to(device),
-            dipole=None if dipole is None else dipole.to(device),
+            dipole=optional("dipole"),
             others={
                 name.removeprefix(OTHER): values.to(device)
                 for name, values in tensors.items()
                 if name.startswith(OTHER)
             },
+            stress=optional("stress"),
         ),
         heat=tensors["heat"].to(device),
         step=int(tensors["step"]),
         generator_state=tensors["generator_state"],
+        cell=optional("cell"),
+        chain=optional("chain"),
     )

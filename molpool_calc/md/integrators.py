@@ -2,16 +2,18 @@
 
 Times are in the internal unit here; the frozen classes `NVE`, `Langevin` and `Bussi`
 take femtoseconds and kelvin, check them, and describe themselves for ``run.json``.
+Chains of thermostats are in `nose_hoover`, moving cells in `cell_rescaling`.
 """
 
-from dataclasses import asdict, dataclass, replace
-from math import exp, expm1, isfinite, sqrt
+from dataclasses import dataclass, replace
+from math import exp, expm1, sqrt
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from molpool_calc.md.parameters import Parameters
 from molpool_calc.md.state import (
     ForceField,
     MDState,
@@ -32,8 +34,15 @@ _TIDY = 100
 class Integrator(Protocol):
     """One step of dynamics; ``free`` is the argument of `state.make_system`."""
 
-    ensemble: ClassVar[str]
-    free: ClassVar[Literal["internal", "all"]]
+    @property
+    def ensemble(self) -> str:
+        """``nve``, ``nvt`` or ``npt``."""
+        ...
+
+    @property
+    def free(self) -> Literal["internal", "all"]:
+        """The motion that the steps keep up."""
+        ...
 
     @property
     def timestep_fs(self) -> float:
@@ -122,12 +131,13 @@ def langevin_step(
     spread = (masses * (-expm1(-2.0 * friction * timestep) * thermal_energy)).sqrt()
     before = state.momenta.add(state.response.forces, alpha=0.5 * timestep)
     positions = state.positions.addcdiv(before, masses, value=0.5 * timestep)
-    gaussians, generator_state = _gaussians(state, before.shape)
+    gaussians, generator_state = gaussians_from(state, before.shape)
     momenta = (spread * gaussians).add(before, alpha=kept)
     positions = positions.addcdiv(momenta, masses, value=0.5 * timestep)
     response = force_field(positions)
     gained = ((momenta - before) * (momenta + before)).sum(1) / system.masses
-    return MDState(
+    return replace(
+        state,
         positions=positions,
         momenta=momenta.add(response.forces, alpha=0.5 * timestep),
         response=response,
@@ -173,16 +183,11 @@ def bussi_step(
     zero; what rounding makes of zero is removed every `_TIDY` steps, since it would
     grow. A system without any kinetic energy stays at rest.
     """
-    state = nve_step(system, state, force_field, timestep)
-    momenta, heat = state.momenta, state.heat
-    kinetic = kinetic_energy(system, momenta)
-    if system.free == "internal" and state.step % _TIDY == 0:
-        momenta = remove_rigid_motion(system, state.positions, momenta)
-        heat, kinetic = heat - kinetic, kinetic_energy(system, momenta)
-        heat = heat + kinetic
+    state = tidied(system, nve_step(system, state, force_field, timestep))
+    kinetic = kinetic_energy(system, state.momenta)
     freedom = system.degrees_of_freedom
     width = 3 * system.systems.max_size
-    gaussians, generator_state = _gaussians(state, (freedom.shape[0], width))
+    gaussians, generator_state = gaussians_from(state, (freedom.shape[0], width))
     counted = torch.arange(width, device=freedom.device) < freedom[:, None]
     gaussians = gaussians * counted
     kept = exp(-timestep / relaxation)
@@ -193,37 +198,32 @@ def bussi_step(
     scale = torch.copysign(square.sqrt(), signed)
     return replace(
         state,
-        momenta=momenta * scale[system.systems.index, None],
-        heat=heat + kinetic * (square - 1.0),
+        momenta=state.momenta * scale[system.systems.index, None],
+        heat=state.heat + kinetic * (square - 1.0),
         generator_state=generator_state,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Parameters:
-    """Parameters that must be positive, and their description."""
+def tidied(system: MDSystem, state: MDState) -> MDState:
+    """Return the state without the rigid motion that rounding made of none.
 
-    ensemble: ClassVar[str]
-    timestep_fs: float
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not (isfinite(value) and value > 0.0):
-                raise ValueError(
-                    f"{name} is {value}, but it must be a positive, finite number; "
-                    "give times in fs, friction in 1/fs and temperatures in K"
-                )
-
-    def describe(self) -> dict[str, str | float]:
-        """Return name, ensemble and parameters, ready for JSON."""
-        name = type(self).__name__.lower()
-        return {"integrator": name, "ensemble": self.ensemble, **asdict(self)}
+    Steps that scale all momenta alike would let it grow; hence every `_TIDY` steps.
+    """
+    if system.free == "all" or state.step % _TIDY != 0:
+        return state
+    # a replica that has blown up must not end the others: no inertia is infinite
+    positions = state.positions.nan_to_num().clamp(-1e6, 1e6)
+    momenta = remove_rigid_motion(system, positions, state.momenta)
+    heat = state.heat - kinetic_energy(system, state.momenta)
+    heat = heat + kinetic_energy(system, momenta)
+    return replace(state, momenta=momenta, heat=heat)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NVE(_Parameters):
+class NVE(Parameters):
     """Constant energy: velocity Verlet with a step of ``timestep_fs``."""
 
+    name: ClassVar[str] = "nve"
     ensemble: ClassVar[str] = "nve"
     free: ClassVar[Literal["internal", "all"]] = "internal"
 
@@ -235,9 +235,10 @@ class NVE(_Parameters):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Langevin(_Parameters):
+class Langevin(Parameters):
     """Constant temperature (K): Langevin dynamics with ``friction_per_fs`` in 1/fs."""
 
+    name: ClassVar[str] = "langevin"
     ensemble: ClassVar[str] = "nvt"
     free: ClassVar[Literal["internal", "all"]] = "all"
     temperature: float
@@ -258,9 +259,10 @@ class Langevin(_Parameters):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bussi(_Parameters):
+class Bussi(Parameters):
     """Constant temperature (K): velocity rescaling, relaxing in ``relaxation_fs``."""
 
+    name: ClassVar[str] = "bussi"
     ensemble: ClassVar[str] = "nvt"
     free: ClassVar[Literal["internal", "all"]] = "internal"
     temperature: float
@@ -280,7 +282,7 @@ class Bussi(_Parameters):
         )
 
 
-def _gaussians(
+def gaussians_from(
     state: MDState, shape: tuple[int, ...]
 ) -> tuple[Float64[Tensor, "rows columns"], Tensor]:
     """Return normal numbers drawn from the state, and the generator's next state."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from molpool_calc.md.cell import cell_observables
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.records import FRAMES, STEPS, write_atomically
@@ -90,12 +91,18 @@ def describe_run(
             "takes replicas of one system; run different systems one by one"
         )
     always = ("energy", "kinetic", "heat")
+    of_cell = cell_observables(system, state)
     has_dipole = state.response.dipole is not None
     dynamics = {
         **integrator.describe(),
         "every": every,
         "n_replicas": n_replicas,
-        "observables": [*always, *["dipole"] * has_dipole, *state.response.others],
+        "observables": [
+            *always,
+            *of_cell,
+            *["dipole"] * has_dipole,
+            *state.response.others,
+        ],
         "atomic_numbers": numbers[:n_atoms],
         "masses": masses[:n_atoms],
         "free": system.free,
@@ -118,7 +125,9 @@ def require_same_inputs(folder: Path, old: Manifest, new: Manifest) -> None:
         before, now = old[group], new[group]
         for key in sorted((before.keys() | now.keys()) - {"n_steps"}):
             was, given = before.get(key, "absent"), now.get(key, "absent")
-            if was != given:
+            # what a version did not know yet is as if it had not been given
+            unknown = was in (None, "absent") and given in (None, "absent")
+            if was != given and not unknown:
                 raise ValueError(
                     f"the run in {folder} cannot be resumed with another {key}: it "
                     f"was {was!r} and is now {given!r}; give the same inputs, or "

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from molpool_calc.engine import Engine
@@ -43,12 +43,29 @@ class NetworkForceField:
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
         """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64."""
-        batch = replace(self.batch, positions=positions.to(self.engine.dtype))
+        return self._respond(positions, self.batch.cell, self.properties)
+
+    def in_cell(
+        self,
+        positions: Float64[Tensor, "atoms 3"],
+        cell: Float64[Tensor, "systems 3 3"],
+    ) -> Response:
+        """Return the same with the stress (eV/Å³), in cells that may be others."""
+        return self._respond(positions, cell, self.properties | {"stress"})
+
+    def _respond(
+        self,
+        positions: Float64[Tensor, "atoms 3"],
+        cell: Float[Tensor, "systems 3 3"],
+        properties: frozenset[str],
+    ) -> Response:
+        dtype = self.engine.dtype
+        batch = replace(self.batch, positions=positions.to(dtype), cell=cell.to(dtype))
         pairs = self.lists.update(batch)
-        prediction = self.engine.evaluate(batch, pairs, self.properties)
+        prediction = self.engine.evaluate(batch, pairs, properties)
         if prediction.energy is None or prediction.forces is None:
             raise ValueError("this potential has no energy head, so it has no forces")
-        dipole = prediction.dipole
+        dipole, stress = prediction.dipole, prediction.stress
         given = dict(prediction.others or {})
         if prediction.polarizability is not None:
             given["polarizability"] = prediction.polarizability
@@ -57,4 +74,5 @@ class NetworkForceField:
             forces=prediction.forces.to(torch.float64),
             dipole=None if dipole is None else dipole.to(torch.float64),
             others={name: given[name].to(torch.float64) for name in self.others},
+            stress=None if stress is None else stress.to(torch.float64),
         )

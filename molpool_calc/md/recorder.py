@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from molpool_calc.md.cell import cell_observables
 from molpool_calc.md.checkpoint import CHECKPOINT, save_checkpoint
 from molpool_calc.md.manifest import Manifest
 from molpool_calc.md.records import FRAMES, STEPS, RecordWriter
@@ -75,6 +76,7 @@ class Recorder:
             "energy": response.energy,
             "kinetic": kinetic_energy(self._system, state.momenta),
             "heat": state.heat,
+            **cell_observables(self._system, state),
             "dipole": response.dipole,
             **response.others,
         }
@@ -101,10 +103,11 @@ class Recorder:
 
     def _append_frame(self, state: MDState) -> None:
         velocities = state.momenta / self._system.masses[:, None] * FEMTOSECOND
+        columns = [state.positions, velocities.float()]
+        if state.cell is not None:
+            columns.append(state.cell)
         self._frames.append(
-            state.step,
-            state.positions.cpu().numpy().tobytes(),
-            velocities.float().cpu().numpy().tobytes(),
+            state.step, *(column.cpu().numpy().tobytes() for column in columns)
         )
 
     def _fault(self, state: MDState, numbers: bytes) -> str:

@@ -35,6 +35,8 @@ OBSERVABLES = {
     "energy": Observable((), "potential_energy", "eV"),
     "kinetic": Observable((), "kinetic_energy", "eV"),
     "heat": Observable((), "heat", "eV"),
+    "volume": Observable((), "volume", "Angstrom+3"),
+    "pressure": Observable((), "pressure", "eV Angstrom-3"),
     "dipole": Observable((3,), "dipole", "e Angstrom"),
     "polarizability": Observable((3, 3), "polarizability", "e+2 Angstrom+2 eV-1"),
 }
@@ -57,17 +59,15 @@ def step_layout(n_replicas: int, observables: list[str]) -> np.dtype[np.void]:
     return np.dtype([("step", "<i8"), *columns, ("crc32", "<u4")])
 
 
-def frame_layout(n_replicas: int, n_atoms: int) -> np.dtype[np.void]:
+def frame_layout(
+    n_replicas: int, n_atoms: int, *, cell_moves: bool = False
+) -> np.dtype[np.void]:
     """Return the layout of a frame record; ``n_atoms`` counts one replica."""
     shape = (n_replicas, n_atoms, 3)
-    return np.dtype(
-        [
-            ("step", "<i8"),
-            ("position", "<f8", shape),
-            ("velocity", "<f4", shape),
-            ("crc32", "<u4"),
-        ]
-    )
+    columns = [("position", "<f8", shape), ("velocity", "<f4", shape)]
+    if cell_moves:
+        columns.append(("cell", "<f8", (n_replicas, 3, 3)))
+    return np.dtype([("step", "<i8"), *columns, ("crc32", "<u4")])
 
 
 class RecordWriter:

@@ -150,7 +150,8 @@ def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None
             )
     if system.free == "all":
         return
-    if manifest["dynamics"]["integrator"] == "langevin":
+    dynamics = manifest["dynamics"]
+    if "langevin" in (dynamics["integrator"], dynamics.get("thermostat")):
         raise ValueError(
             "the system was made for internal motion only, but Langevin dynamics "
             "excite all; make it with free='all'"

@@ -27,13 +27,15 @@ class Response:
     """What the potential says at one set of positions; tensors carry no graph.
 
     ``others`` are further molecular properties that are to be recorded: numbers, or
-    the ``polarizability`` in e²Å²/eV.
+    the ``polarizability`` in e²Å²/eV. ``stress`` (eV/Å³, tensile positive) is there
+    where the cell moves.
     """
 
     energy: Float64[Tensor, " systems"]
     forces: Float64[Tensor, "atoms 3"]
     dipole: Float64[Tensor, "systems 3"] | None
     others: Mapping[str, Float64[Tensor, "systems ..."]] = field(default_factory=dict)
+    stress: Float64[Tensor, "systems 3 3"] | None = None
 
 
 @runtime_checkable
@@ -71,9 +73,11 @@ class MDSystem:
 class MDState:
     """All that changes, randomness included: a step is a function of this alone.
 
-    ``heat`` is the energy that each system has received from its surroundings (the
-    thermostat) since step 0, so that ``energy + kinetic - heat`` is conserved in
-    every ensemble up to the error of the integration.
+    ``heat`` is the energy that each system has received from its surroundings
+    (thermostat and barostat) since step 0, so that ``energy + kinetic - heat`` is
+    conserved in every ensemble up to the error of the integration. ``cell`` (rows, Å)
+    is there where it moves, else that of the system holds; ``chain`` are coordinates
+    and velocities of a Nosé-Hoover chain, ``None`` standing for one at rest.
     """
 
     positions: Float64[Tensor, "atoms 3"]
@@ -82,6 +86,8 @@ class MDState:
     heat: Float64[Tensor, " systems"]
     step: int
     generator_state: UInt8[Tensor, " bytes"]
+    cell: Float64[Tensor, "systems 3 3"] | None = None
+    chain: Float64[Tensor, "systems 2 links"] | None = None
 
 
 def make_system(

@@ -37,10 +37,12 @@ FRAME_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
 class RunData:
     """A run in memory, whether it finished, was stopped, or was killed.
 
-    Units: fs, eV, e·Å, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what a thermostat has put
-    in: ``energies + kinetic - heat`` is conserved. ``status`` is ``running`` for a run
-    that was killed or has not ended. ``others`` are the scalar properties recorded.
-    ``inputs`` are the caller's, from ``run.json``.
+    Units: fs, eV, e·Å, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what thermostat and
+    barostat have put in: ``energies + kinetic - heat`` is conserved. ``volumes`` (Å³)
+    and ``pressures`` (eV/Å³) are there at constant pressure; ``cells`` are those of
+    the frames, ``cell`` the first one. ``status`` is ``running`` for a run that was
+    killed or has not ended. ``others`` are the scalar properties recorded. ``inputs``
+    are the caller's, from ``run.json``.
     """
 
     times_fs: Float64[np.ndarray, " steps"]
@@ -63,6 +65,9 @@ class RunData:
     temperature: float | None
     status: str
     inputs: Mapping[str, Any]
+    cells: Float64[np.ndarray, "replicas frames 3 3"] | None = None
+    volumes: Float64[np.ndarray, "replicas steps"] | None = None
+    pressures: Float64[np.ndarray, "replicas steps"] | None = None
 
 
 def read_run(folder: Path) -> RunData:
@@ -115,7 +120,22 @@ def read_run(folder: Path) -> RunData:
         temperature=dynamics.get("temperature"),
         status=manifest["status"],
         inputs=manifest["inputs"],
+        cells=_cells(frames, dynamics),
+        volumes=if_recorded("volume"),
+        pressures=if_recorded("pressure"),
     )
+
+
+def _cells(
+    frames: Records, dynamics: Mapping[str, Any]
+) -> Float64[np.ndarray, "replicas frames 3 3"] | None:
+    """Return the cell of each frame, also where it does not move."""
+    if "cell" in (frames.dtype.names or ()):
+        return np.ascontiguousarray(np.moveaxis(frames["cell"], 1, 0))
+    if dynamics["cell"] is None:
+        return None
+    cell = np.array(dynamics["cell"], np.float64)
+    return np.repeat(cell[:, None], len(frames), axis=1)
 
 
 def assemble(folder: Path) -> Path:
@@ -153,7 +173,8 @@ def layouts(manifest: Manifest) -> tuple[np.dtype[np.void], np.dtype[np.void]]:
     dynamics = manifest["dynamics"]
     n_replicas, n_atoms = dynamics["n_replicas"], len(dynamics["atomic_numbers"])
     by_step = step_layout(n_replicas, dynamics["observables"])
-    return by_step, frame_layout(n_replicas, n_atoms)
+    cell_moves = "volume" in dynamics["observables"]
+    return by_step, frame_layout(n_replicas, n_atoms, cell_moves=cell_moves)
 
 
 def load_records(folder: Path, manifest: Manifest) -> tuple[Records, Records]:
@@ -191,9 +212,12 @@ def _write_h5(path: Path, manifest: Manifest, steps: Records, frames: Records) -
             unit = manifest.get("units", {}).get(name) or unit
             clock.element(file, f"observables/{h5_name}", steps[name], unit)
         clock = _Clock(file, frames["step"], timestep)
+        cells = _cells(frames, manifest["dynamics"])
         for replica in range(manifest["dynamics"]["n_replicas"]):
             group = file.create_group(f"particles/{_replica(replica)}")
-            _write_constants(group, clock, manifest["dynamics"], replica)
+            box = _write_constants(group, manifest["dynamics"], replica)
+            if cells is not None:
+                clock.element(box, "edges", cells[replica], "Angstrom")
             for name, unit in FRAME_UNITS.items():
                 clock.element(group, name, frames[name][:, replica], unit)
 
@@ -204,7 +228,6 @@ class _Clock:
     def __init__(
         self, file: h5py.File, steps: Int[np.ndarray, " n"], timestep_fs: float
     ) -> None:
-        self.n = len(steps)
         self._step = file.create_dataset(None, data=steps)
         self._time = file.create_dataset(None, data=steps * timestep_fs)
         self._time.attrs["unit"] = "fs"
@@ -222,8 +245,9 @@ class _Clock:
 
 
 def _write_constants(
-    group: h5py.Group, clock: _Clock, dynamics: Mapping[str, Any], replica: int
-) -> None:
+    group: h5py.Group, dynamics: Mapping[str, Any], replica: int
+) -> h5py.Group:
+    """Write what does not change; return the group of the box."""
     group["species"] = np.array(dynamics["atomic_numbers"], np.int32)
     group["mass"] = np.array(dynamics["masses"], np.float64)
     group["mass"].attrs["unit"] = "u"
@@ -231,9 +255,7 @@ def _write_constants(
     box = group.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if along else "none" for along in periodic]
-    if any(periodic):
-        edges = np.array(dynamics["cell"][replica], np.float64)
-        clock.element(box, "edges", np.tile(edges, (clock.n, 1, 1)), "Angstrom")
+    return box
 
 
 def _read_h5(
@@ -251,6 +273,8 @@ def _read_h5(
                 group = particles[_replica(replica)]
                 for name in FRAME_UNITS:
                     _fill(frames[name][:, replica], group[f"{name}/value"])
+                if "cell" in (by_frame.names or ()):
+                    _fill(frames["cell"][:, replica], group["box/edges/value"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or was not written by molpool ({error}); restore it "
