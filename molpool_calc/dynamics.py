@@ -9,6 +9,7 @@ from ase import Atoms
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import Compile, prepare
+from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
 from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
@@ -18,6 +19,7 @@ from molpool_calc.md.simulate import simulate
 from molpool_calc.provenance import provenance
 from molpool_calc.replicas import (
     Progress,
+    WithDipoleFlux,
     equilibrate,
     make_replicas,
     properties_of_step,
@@ -53,7 +55,7 @@ class DynamicsJob:
         dtype: of the network.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         record: scalar properties to record at every step, such as ``gap``, or
-            ``polarizability``.
+            ``polarizability``, or ``dipole_flux`` (see ``dipole_flux.py``).
         compile: as of the calculator; ``"auto"`` compiles for long runs.
     """
 
@@ -210,6 +212,10 @@ def run_replicas(
         state = equilibrate(replicas, state, job.langevin, steps, bar)
     else:
         state = thermal_state(replicas, system, job.temperature, job.seed)
+    if DIPOLE_FLUX in job.record:
+        flux = DipoleFlux(calculator.evaluator.engines[0], replicas.batch)
+        integrator = WithDipoleFlux(integrator=integrator, flux=flux)
+        state = integrator.add_to(system, state)
     bar = progress(job.ensemble.upper(), job.n_steps)
     return simulate(
         replicas.force_field,

@@ -1,7 +1,12 @@
-"""Symbols and standard atomic masses (amu), as ASE tabulates them."""
+"""Symbols, standard atomic masses (amu) and radii (Å), as ASE tabulates them."""
 
 import torch
-from ase.data import atomic_masses, atomic_numbers, chemical_symbols
+from ase.data import (
+    atomic_masses,
+    atomic_numbers,
+    chemical_symbols,
+    covalent_radii,
+)
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,3 +34,8 @@ def number(chemical_symbol: str) -> int:
 def mass_table() -> Float[Tensor, " elements"]:
     """Return the standard mass of every atomic number, float64, index = number."""
     return torch.tensor(atomic_masses, dtype=torch.float64)
+
+
+def covalent_radius(atomic_number: int) -> float:
+    """Return the covalent radius in Å (Cordero et al. 2008, Dalton Trans. 2832)."""
+    return float(covalent_radii[atomic_number])

@@ -22,16 +22,12 @@ from molpool_calc.dynamics import (
     recording_of_run,
     run_replicas,
 )
+from molpool_calc.estimates import MAXIMUM, finest_resolution
 from molpool_calc.harmonic_file import write_harmonic
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.run_bands import compare_run
-from molpool_calc.run_spectrum import (
-    MAXIMUM,
-    finest_resolution,
-    peak_list,
-    spectrum_of_run,
-)
+from molpool_calc.run_spectrum import peak_list, spectrum_of_run
 from molpool_calc.spectra import (
     ExperimentComparison,
     HarmonicSpectrum,

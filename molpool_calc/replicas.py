@@ -1,7 +1,7 @@
 """Copies of one structure, made ready to move."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +11,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
+from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
-from molpool_calc.md.integrators import Langevin
+from molpool_calc.md.integrators import Integrator, Langevin
 from molpool_calc.md.network import NetworkForceField
 from molpool_calc.md.state import (
+    ForceField,
     MDState,
     MDSystem,
     initial_state,
@@ -23,9 +25,10 @@ from molpool_calc.md.state import (
     maxwell_boltzmann_momenta,
     remove_rigid_motion,
 )
+from molpool_calc.units import FEMTOSECOND
 
 POLARIZABILITY = "polarizability"
-"""The one property that can be recorded besides scalars (and always the dipole)."""
+"""A tensor that can be recorded besides scalars (and always the dipole)."""
 
 Progress = Callable[[int], None]
 """Called with the number of steps done."""
@@ -59,7 +62,8 @@ def properties_of_step(
 ) -> frozenset[str]:
     """Return what each step of a run computes, with the dipole of molecules."""
     dipole = "dipole" in engine.potential.properties and not atoms.pbc.any()
-    return frozenset({"energy", "forces", *record, *["dipole"] * dipole})
+    of_force_field = [name for name in record if name != DIPOLE_FLUX]
+    return frozenset({"energy", "forces", *of_force_field, *["dipole"] * dipole})
 
 
 def make_replicas(
@@ -77,7 +81,8 @@ def make_replicas(
         atoms: the structure.
         state: its charge and spin.
         n_replicas: how many.
-        record: scalar properties to evaluate at every step, or ``polarizability``.
+        record: scalar properties to evaluate at every step, or ``polarizability``;
+            ``dipole_flux``, which needs velocities, is left to `WithDipoleFlux`.
 
     Raises:
         ValueError: fewer than one replica, a property that is no scalar of the
@@ -86,7 +91,7 @@ def make_replicas(
     for name in record:
         if name == POLARIZABILITY:
             _require_polarizability(engine, atoms)
-        elif name not in engine.potential.scalars:
+        elif name != DIPOLE_FLUX and name not in engine.potential.scalars:
             known = ", ".join(sorted(engine.potential.scalars)) or "none"
             raise ValueError(
                 f"{name!r} cannot be recorded; the scalar properties of "
@@ -101,16 +106,61 @@ def make_replicas(
         states=[state] * n_replicas,
     )
     properties = properties_of_step(engine, atoms, record)
+    others = tuple(name for name in record if name != DIPOLE_FLUX)
 
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
 
     return Replicas(
-        force_field=NetworkForceField(engine, batch, properties, others=record),
+        force_field=NetworkForceField(engine, batch, properties, others=others),
         batch=batch,
         positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
         masses=tensor(np.tile(atoms.get_masses(), n_replicas)),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WithDipoleFlux:
+    """An integrator whose states say at which rate their dipoles change.
+
+    The flux needs velocities, which a force field does not know. It is a function of
+    the state alone, so that restarts stay exact.
+    """
+
+    integrator: Integrator
+    flux: DipoleFlux
+
+    @property
+    def ensemble(self) -> str:
+        """As of the integrator."""
+        return self.integrator.ensemble
+
+    @property
+    def free(self) -> Literal["internal", "all"]:
+        """As of the integrator."""
+        return self.integrator.free
+
+    @property
+    def timestep_fs(self) -> float:
+        """As of the integrator."""
+        return self.integrator.timestep_fs
+
+    def describe(self) -> dict[str, str | float]:
+        """Return what the integrator says of itself."""
+        return self.integrator.describe()
+
+    def __call__(
+        self, system: MDSystem, state: MDState, force_field: ForceField
+    ) -> MDState:
+        """Return the state one step later, with its flux."""
+        return self.add_to(system, self.integrator(system, state, force_field))
+
+    def add_to(self, system: MDSystem, state: MDState) -> MDState:
+        """Return the state with its flux in e·Å/fs among what is recorded."""
+        velocities = state.momenta / system.masses[:, None] * FEMTOSECOND
+        flux = self.flux(state.positions, velocities, state.cell)
+        others = {**state.response.others, DIPOLE_FLUX: flux}
+        return replace(state, response=replace(state.response, others=others))
 
 
 def _require_polarizability(engine: Engine, atoms: Atoms) -> None:

@@ -1,48 +1,29 @@
 """The spectra of a recorded run, as fine as its length allows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from molpool_calc.elements import symbol
+from molpool_calc.estimates import MAXIMUM, Fineness, Samples, estimate
 from molpool_calc.md.trajectory import RunData, read_run
 from molpool_calc.spectra import (
     Estimator,
     Spectrum,
+    bulk_spectrum,
     infrared_spectrum,
     internal_velocities,
     peaks,
     raman_spectrum,
     vibrational_dos,
 )
-from molpool_calc.spectra.correlation import (
-    Window,
-    nyquist_wavenumber,
-    shortest_length_fs,
-)
+from molpool_calc.spectra.correlation import Window, nyquist_wavenumber
 from molpool_calc.spectra.vibrational_dos import Rotations, rotations_of
 
-RESOLUTION = 8.0
-"""cm⁻¹: sharp enough for the bands of a room-temperature gas."""
-
-MAXIMUM = 4500.0
-"""cm⁻¹: beyond every vibration of a molecule."""
-
 Kind = Literal["ir", "raman", "vdos"]
-
-# The fewest samples of which an estimate can be made.
-_FEWEST = 4
-
-
-class _Samples(NamedTuple):
-    """How far apart and how many the samples of a spectrum are, and how to make it."""
-
-    interval_fs: float
-    n_samples: int
-    make: Callable[[Estimator], Spectrum]
 
 
 def spectrum_of_run(
@@ -81,36 +62,23 @@ def spectrum_of_run(
             f"there is no spectrum of kind {kind}; give one of {', '.join(_OF_KIND)}"
         )
     run = read_run(folder)
-    samples = _OF_KIND[kind](run, folder, options)
-    if highest_wavenumber is not None:
-        maximum = min(maximum, highest_wavenumber)
-    if samples.n_samples < _FEWEST:
-        raise ValueError(
-            f"the run in {folder} recorded {samples.n_samples} samples of what the "
-            f"spectrum is made of; run longer, until there are {_FEWEST} or more"
-        )
-    if resolution is None:
-        length = samples.interval_fs * samples.n_samples
-        resolution = max(RESOLUTION, finest_resolution(length, window, biased=biased))
-    return samples.make(
-        Estimator(
-            resolution=resolution,
-            window=window,
-            biased=biased,
-            maximum=maximum,
-            highest_wavenumber=highest_wavenumber,
-        )
+    fineness = Fineness(
+        resolution=resolution,
+        window=window,
+        biased=biased,
+        maximum=maximum,
+        highest_wavenumber=highest_wavenumber,
     )
+    return estimate(_OF_KIND[kind](run, folder, options), fineness)
 
 
-def _infrared(run: RunData, folder: Path, options: Mapping[str, Any]) -> _Samples:
-    if run.dipoles is None:
-        raise ValueError(
-            f"the run in {folder} has no dipoles; run it again with a potential that "
-            "predicts them"
-        )
+def _infrared(run: RunData, folder: Path, options: Mapping[str, Any]) -> Samples:
+    periodic = run.pbc is not None and bool(run.pbc.any())
+    if periodic or run.dipoles is None:
+        return _infrared_of_flux(run, folder, options, periodic=periodic)
     dipoles, keywords = run.dipoles, _thermal(run, folder, options)
-    return _Samples(
+    return Samples(
+        f"the run in {folder}",
         run.timestep_fs,
         # a central difference has no value at the two ends
         run.dipoles.shape[1] - 2,
@@ -118,14 +86,42 @@ def _infrared(run: RunData, folder: Path, options: Mapping[str, Any]) -> _Sample
     )
 
 
-def _raman(run: RunData, folder: Path, options: Mapping[str, Any]) -> _Samples:
+def _infrared_of_flux(
+    run: RunData, folder: Path, options: Mapping[str, Any], *, periodic: bool
+) -> Samples:
+    if run.dipole_fluxes is None and not periodic:
+        raise ValueError(
+            f"the run in {folder} has no dipoles; run it again with a potential that "
+            "predicts them"
+        )
+    if run.dipole_fluxes is None or run.cell is None:
+        raise ValueError(
+            f"the run in {folder} is of a periodic system, whose dipole depends on the "
+            "images of its atoms; run it again with --record dipole_flux and a "
+            "potential that predicts charges"
+        )
+    fluxes, keywords = run.dipole_fluxes, _thermal(run, folder, options)
+    volumes = np.abs(np.linalg.det(run.cell)) if run.volumes is None else run.volumes
+    volume = float(volumes.mean())
+    return Samples(
+        f"the run in {folder}",
+        run.timestep_fs,
+        fluxes.shape[1],
+        lambda estimator: bulk_spectrum(
+            fluxes, volume=volume, estimator=estimator, **keywords
+        ),
+    )
+
+
+def _raman(run: RunData, folder: Path, options: Mapping[str, Any]) -> Samples:
     if run.polarizabilities is None:
         raise ValueError(
             f"the run in {folder} has no polarizabilities; run it again with --record "
             "polarizability and a potential that predicts them"
         )
     tensors, keywords = run.polarizabilities, _thermal(run, folder, options)
-    return _Samples(
+    return Samples(
+        f"the run in {folder}",
         run.timestep_fs,
         tensors.shape[1] - 2,
         lambda estimator: raman_spectrum(tensors, estimator=estimator, **keywords),
@@ -147,7 +143,7 @@ def _thermal(
 
 def _density_of_states(
     run: RunData, folder: Path, options: Mapping[str, Any]
-) -> _Samples:
+) -> Samples:
     n_frames = len(run.frame_steps)
     every = int(run.frame_steps[1] - run.frame_steps[0]) if n_frames > 1 else 1
     interval = every * run.timestep_fs
@@ -172,7 +168,7 @@ def _density_of_states(
             **choices,
         )
 
-    return _Samples(interval, n_frames, make)
+    return Samples(f"the run in {folder}", interval, n_frames, make)
 
 
 def _require_close_frames(
@@ -219,13 +215,6 @@ def _groups(
 
 
 _OF_KIND = {"ir": _infrared, "raman": _raman, "vdos": _density_of_states}
-
-
-def finest_resolution(length_fs: float, window: Window, *, biased: bool) -> float:
-    """Return the resolution (cm⁻¹) that a run of this length can give."""
-    shortest = shortest_length_fs(window, RESOLUTION, biased=biased)
-    # a little above the limit, where the lag window is as long as the run
-    return 1.01 * RESOLUTION * shortest / length_fs
 
 
 def peak_list(spectrum: Spectrum) -> list[dict[str, float]]:

@@ -23,11 +23,11 @@ LAYERS = [
     "atoms neighbors networks poolings molecules",
     "heads pair_terms",
     "potential",
-    "derivatives storage",
+    "derivatives storage tangents connectivity",
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response harmonic_file",
+    "response harmonic_file dipole_flux estimates",
     "calculator",
     "statics replicas run_spectrum",
     "dynamics audit run_bands",
@@ -78,7 +78,7 @@ BORDERS = {
 """Library → the only modules that may import it."""
 
 PLACES = {
-    "torch.autograd.grad": "derivatives",
+    "torch.autograd.grad": "derivatives tangents",
     "torch.func": "derivatives",
     "torch.compile": "",
     "torch.export": "compilation.build",

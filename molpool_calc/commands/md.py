@@ -50,7 +50,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=(),
         metavar="NAME",
         help="what else to record at every step: polarizability (for Raman spectra), "
-        "or scalar properties such as gap",
+        "dipole_flux (for infrared spectra of periodic systems), or scalar properties "
+        "such as gap",
     )
     add("--every", type=int, default=10, help="steps between positions (default: 10)")
     add("--seed", type=int, default=0, help="of all random numbers (default: 0)")

@@ -114,7 +114,11 @@ def _add_options_of_kinds(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Compute, write, and return peaks and integral."""
     from molpool_calc.run_spectrum import peak_list  # noqa: PLC0415 - light start
-    from molpool_calc.spectra import total_integral, write_spectrum  # noqa: PLC0415
+    from molpool_calc.spectra import (  # noqa: PLC0415
+        convergence,
+        total_integral,
+        write_spectrum,
+    )
 
     kind, folder = arguments.kind, arguments.folder
     options = _options(arguments)
@@ -141,6 +145,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "peaks": peak_list(spectrum),
         **_integrals(kind, spectrum, total.value),
         "integrated_95_percent": [total.lower, total.upper],
+        "convergence": convergence(spectrum).describe(),
         "metadata": dict(spectrum.metadata),
         **compared,
     }
@@ -208,6 +213,8 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
 def _integrals(kind: str, spectrum: "Spectrum", value: float) -> dict[str, float]:
     """Return the integral under a name that states its unit."""
+    if kind == "ir" and "volume_angstrom3" in spectrum.metadata:
+        return {"integrated_cm2": value}
     if kind == "ir":
         return {"integrated_km_mol": value}
     if kind == "vdos":
@@ -219,7 +226,8 @@ def _integrals(kind: str, spectrum: "Spectrum", value: float) -> dict[str, float
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return the peaks as a table."""
-    lines = [*peak_table(result), ""]
+    lines = [*peak_table(result)]
+    lines += [f"convergence: {result['convergence']['sentence']}", ""]
     if "experiment" in result:
         lines += [*comparison_lines(result["experiment"]), ""]
     return "\n".join([*lines, f"written to {result['file']}"])
@@ -230,11 +238,12 @@ def peak_table(result: Mapping[str, Any]) -> list[str]:
     unit = result.get("unit", "km/mol per cm-1")
     keys = [key for key in result if key.startswith("integrated_")]
     total = result[keys[0]]
+    unit_of_integral = "cm-2" if unit == "cm-1" else unit.removesuffix(" per cm-1")
     return [
         f"  cm-1   {unit}",
         *(
             f"{peak['wavenumber_cm1']:6.0f}   {peak['intensity']:10.4g}"
             for peak in result["peaks"]
         ),
-        f"integrated: {total:.4g} {unit.removesuffix(' per cm-1')}",
+        f"integrated: {total:.4g} {unit_of_integral}",
     ]

@@ -32,7 +32,7 @@ _TIDY = 100
 
 @runtime_checkable
 class Integrator(Protocol):
-    """One step of dynamics; ``free`` is the argument of `state.make_system`."""
+    """One step of dynamics."""
 
     @property
     def ensemble(self) -> str:

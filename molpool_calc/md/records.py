@@ -38,6 +38,7 @@ OBSERVABLES = {
     "volume": Observable((), "volume", "Angstrom+3"),
     "pressure": Observable((), "pressure", "eV Angstrom-3"),
     "dipole": Observable((3,), "dipole", "e Angstrom"),
+    "dipole_flux": Observable((3,), "dipole_flux", "e Angstrom fs-1"),
     "polarizability": Observable((3, 3), "polarizability", "e+2 Angstrom+2 eV-1"),
 }
 """The columns that step records may have besides scalar properties.

@@ -37,10 +37,10 @@ FRAME_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
 class RunData:
     """A run in memory, whether it finished, was stopped, or was killed.
 
-    Units: fs, eV, e·Å, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what thermostat and
-    barostat have put in: ``energies + kinetic - heat`` is conserved. ``volumes`` (Å³)
-    and ``pressures`` (eV/Å³) are there at constant pressure; ``cells`` are those of
-    the frames, ``cell`` the first one. ``status`` is ``running`` for a run that was
+    Units: fs, eV, e·Å, e·Å/fs, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what thermostat
+    and barostat have put in: ``energies + kinetic - heat`` is conserved. ``volumes``
+    (Å³) and ``pressures`` (eV/Å³) are there at constant pressure; ``cells`` are those
+    of the frames, ``cell`` the first one. ``status`` is ``running`` for a run that was
     killed or has not ended. ``others`` are the scalar properties recorded. ``inputs``
     are the caller's, from ``run.json``.
     """
@@ -50,6 +50,7 @@ class RunData:
     kinetic: Float64[np.ndarray, "replicas steps"]
     heat: Float64[np.ndarray, "replicas steps"]
     dipoles: Float64[np.ndarray, "replicas steps 3"] | None
+    dipole_fluxes: Float64[np.ndarray, "replicas steps 3"] | None
     polarizabilities: Float64[np.ndarray, "replicas steps 3 3"] | None
     others: Mapping[str, Float64[np.ndarray, "replicas steps"]]
     frame_steps: Int[np.ndarray, " frames"]
@@ -101,6 +102,7 @@ def read_run(folder: Path) -> RunData:
         kinetic=replicas_first(steps, "kinetic"),
         heat=replicas_first(steps, "heat"),
         dipoles=if_recorded("dipole"),
+        dipole_fluxes=if_recorded("dipole_flux"),
         polarizabilities=if_recorded("polarizability"),
         others={
             name: replicas_first(steps, name)

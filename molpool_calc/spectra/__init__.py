@@ -1,11 +1,13 @@
 """Spectra from trajectories and from derivatives, in absolute units.
 
-Computing: `infrared_spectrum` from dipoles along MD, `raman_spectrum` from
-polarizabilities, `vibrational_dos` from velocities, `harmonic_analysis` from one
-relaxed structure. Reading results: `peaks`, `band_integral`, `total_integral`,
-`molar_absorption`. Keeping and showing them: `write_spectrum`, `read_spectrum`,
-`plot_infrared`, `plot_spectrum`. Beside experiment: `read_jcamp_dx`, `compare`,
-`write_comparison`, `write_measured`; `write_assignment` keeps what moves in the bands.
+Computing: `infrared_spectrum` from dipoles along MD, `bulk_spectrum` from dipole fluxes
+of periodic systems, `raman_spectrum` from polarizabilities, `vibrational_dos` from
+velocities, `harmonic_analysis` from one relaxed structure; `StreamingDensity` in
+constant memory. Reading results: `peaks`, `band_integral`, `total_integral`,
+`convergence`, `molar_absorption`. Keeping and showing them: `write_spectrum`,
+`read_spectrum`, `plot_infrared`, `plot_spectrum`. Beside experiment: `read_jcamp_dx`,
+`compare`, `write_comparison`, `write_measured`; `write_assignment` keeps what moves in
+the bands.
 """
 
 from molpool_calc.spectra.assigned import BandAssignment, ModeShare, MotionShare
@@ -20,11 +22,12 @@ from molpool_calc.spectra.comparison import (
     ExperimentComparison,
     compare,
 )
+from molpool_calc.spectra.convergence import Convergence, convergence
 from molpool_calc.spectra.correlation import Window
 from molpool_calc.spectra.estimator import Estimator
 from molpool_calc.spectra.files import read_spectrum, write_spectrum
 from molpool_calc.spectra.harmonic import HarmonicSpectrum, harmonic_analysis
-from molpool_calc.spectra.infrared import infrared_spectrum
+from molpool_calc.spectra.infrared import bulk_spectrum, infrared_spectrum
 from molpool_calc.spectra.jcamp_dx import read_jcamp_dx
 from molpool_calc.spectra.measured import MeasuredSpectrum
 from molpool_calc.spectra.plot import plot_infrared, plot_spectrum
@@ -39,6 +42,7 @@ from molpool_calc.spectra.spectrum import (
     peaks,
     total_integral,
 )
+from molpool_calc.spectra.streaming import StreamingDensity
 from molpool_calc.spectra.verlet import true_wavenumbers
 from molpool_calc.spectra.vibrational_dos import internal_velocities, vibrational_dos
 
@@ -47,6 +51,7 @@ __all__ = [
     "BandAssignment",
     "BandComparison",
     "BandIntegral",
+    "Convergence",
     "Estimator",
     "ExperimentComparison",
     "HarmonicSpectrum",
@@ -58,10 +63,13 @@ __all__ = [
     "QuantumCorrection",
     "Scattering",
     "Spectrum",
+    "StreamingDensity",
     "Window",
     "band_integral",
     "band_width",
+    "bulk_spectrum",
     "compare",
+    "convergence",
     "find_bands",
     "harmonic_analysis",
     "infrared_spectrum",

@@ -115,27 +115,117 @@ def spectral_density(
     values = np.asarray(series, dtype=np.float64)
     if differentiate:
         values = central_difference(values, timestep_fs)
-    n_blocks = _blocks_per_replica(values.shape, timestep_fs, estimator)
-    n_steps = values.shape[1] // n_blocks
-    blocks = values[:, : n_blocks * n_steps].reshape(-1, n_steps, values.shape[2])
-    length_fs = n_steps * timestep_fs
-    lag_fs = lag_length_fs(
-        estimator.window, estimator.resolution, length_fs, biased=estimator.biased
+    layout = unit_layout(values.shape[0], values.shape[1], timestep_fs, estimator)
+    n_used = layout.n_blocks * layout.n_steps
+    blocks = values[:, :n_used].reshape(-1, layout.n_steps, values.shape[2])
+    correlations = np.stack(
+        [
+            autocorrelation(block, layout.n_lags, biased=estimator.biased)
+            for block in blocks
+        ]
     )
-    wavenumbers, units = _transform_blocks(blocks, timestep_fs, lag_fs, estimator)
-    if differentiate:
-        units = units / central_difference_response(wavenumbers, timestep_fs)
+    return density_of_correlations(
+        correlations, layout, estimator, differentiated=differentiate
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitLayout:
+    """How replicas are cut into units of ``n_steps`` samples, and how many lags count.
+
+    ``length_fs`` is that of a replica, ``lag_fs`` the length of the lag window.
+    """
+
+    n_replicas: int
+    n_blocks: int
+    n_steps: int
+    n_lags: int
+    timestep_fs: float
+    length_fs: float
+    lag_fs: float
+
+
+def unit_layout(
+    n_replicas: int,
+    n_samples: int,
+    timestep_fs: float,
+    estimator: Estimator,
+    *,
+    n_blocks: int | None = None,
+) -> UnitLayout:
+    """Return the units of replicas of ``n_samples`` samples each.
+
+    Args:
+        n_replicas: How many there are.
+        n_samples: Of each, after differences were taken.
+        timestep_fs: Interval between samples.
+        estimator: How to estimate.
+        n_blocks: Of each replica; by default as `spectral_density` says.
+
+    Raises:
+        ValueError: The replicas are too short for the resolution.
+    """
+    if n_blocks is None:
+        shape = (n_replicas, n_samples)
+        n_blocks = _blocks_per_replica(shape, timestep_fs, estimator)
+    n_steps = n_samples // n_blocks
+    lag_fs = lag_length_fs(
+        estimator.window,
+        estimator.resolution,
+        n_steps * timestep_fs,
+        biased=estimator.biased,
+    )
+    return UnitLayout(
+        n_replicas=n_replicas,
+        n_blocks=n_blocks,
+        n_steps=n_steps,
+        n_lags=min(int(lag_fs / timestep_fs) + 1, n_steps),
+        timestep_fs=timestep_fs,
+        length_fs=n_samples * timestep_fs,
+        lag_fs=lag_fs,
+    )
+
+
+def density_of_correlations(
+    correlations: Float[np.ndarray, "units lags"],
+    layout: UnitLayout,
+    estimator: Estimator,
+    *,
+    differentiated: bool,
+) -> SpectralDensity:
+    """Return the spectral density of units with known autocorrelations.
+
+    Args:
+        correlations: Of each unit, at the lags of the layout.
+        layout: Of the units.
+        estimator: How to estimate.
+        differentiated: Whether the series were central differences, whose response is
+            then divided out.
+    """
+    step = layout.timestep_fs
+    lags = np.arange(layout.n_lags) * (step / layout.lag_fs)
+    window = window_values(estimator.window, lags)
+    spacing = estimator.resolution / _POINTS_PER_RESOLUTION
+    # Longer than twice the lags: half_width < 4π for every window, hence 2L < period.
+    n_points = next_fast_len(ceil(1.0 / (spacing * CM_PER_FS * step)), real=True)
+    pairs = [even_transform(row * window, step, n_points) for row in correlations]
+    wavenumbers = pairs[0][0]
+    reported = (wavenumbers > 0.0) & (wavenumbers <= estimator.maximum)
+    wavenumbers = wavenumbers[reported]
+    units = np.stack([density[reported] for _, density in pairs])
+    if differentiated:
+        units = units / central_difference_response(wavenumbers, step)
     facts: dict[str, Fact] = {
         "resolution_cm1": estimator.resolution,
         "window": estimator.window,
         "biased": estimator.biased,
-        "nyquist_cm1": nyquist_wavenumber(timestep_fs),
-        "sampling_interval_fs": timestep_fs,
-        "n_replicas": values.shape[0],
-        "n_blocks": n_blocks,
-        "block_length_fs": length_fs,
-        "lag_length_fs": lag_fs,
-        "length_fs": values.shape[1] * timestep_fs,
+        "nyquist_cm1": nyquist_wavenumber(step),
+        "sampling_interval_fs": step,
+        "n_replicas": layout.n_replicas,
+        "n_blocks": layout.n_blocks,
+        "block_length_fs": layout.n_steps * step,
+        "lag_length_fs": layout.lag_fs,
+        "length_fs": layout.length_fs,
     }
     return SpectralDensity(wavenumbers=wavenumbers, units=units, facts=facts)
 
@@ -145,12 +235,7 @@ def _require_usable(
     timestep_fs: float,
     estimator: Estimator,
 ) -> None:
-    if not 0.0 < timestep_fs < np.inf:
-        raise ValueError(
-            f"the sampling interval is {timestep_fs:g} fs; give a positive number of fs"
-        )
-    highest = estimator.highest_wavenumber or _FASTEST_VIBRATION
-    require_resolved(max(highest, estimator.maximum), timestep_fs)
+    require_sampling(timestep_fs, estimator)
     if series.shape[0] < 1 or series.shape[1] < 4:  # noqa: PLR2004 (two differences)
         raise ValueError(
             f"the series has {series.shape[0]} replicas of {series.shape[1]} samples; "
@@ -162,6 +247,20 @@ def _require_usable(
             f"replica {int(np.argmin(finite))} holds values that are not finite; "
             "leave it out, or cut it before the run broke"
         )
+
+
+def require_sampling(timestep_fs: float, estimator: Estimator) -> None:
+    """Refuse an interval between samples that is no time or folds bands.
+
+    Raises:
+        ValueError: The interval is not positive, or too long for the fastest motion.
+    """
+    if not 0.0 < timestep_fs < np.inf:
+        raise ValueError(
+            f"the sampling interval is {timestep_fs:g} fs; give a positive number of fs"
+        )
+    highest = estimator.highest_wavenumber or _FASTEST_VIBRATION
+    require_resolved(max(highest, estimator.maximum), timestep_fs)
 
 
 def _blocks_per_replica(
@@ -177,25 +276,3 @@ def _blocks_per_replica(
         int(n_steps // ceil(shortest / timestep_fs)), ceil(_MOST_BLOCKS / n_replicas)
     )
     return n_blocks if n_blocks * n_replicas >= FEWEST_UNITS else 1
-
-
-def _transform_blocks(
-    blocks: Float[np.ndarray, "units steps components"],
-    timestep_fs: float,
-    lag_fs: float,
-    estimator: Estimator,
-) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, "units bins"]]:
-    n_lags = min(int(lag_fs / timestep_fs) + 1, blocks.shape[1])
-    window = window_values(estimator.window, np.arange(n_lags) * (timestep_fs / lag_fs))
-    spacing = estimator.resolution / _POINTS_PER_RESOLUTION
-    # Longer than twice the lags: half_width < 4π for every window, hence 2L < period.
-    n_points = next_fast_len(ceil(1.0 / (spacing * CM_PER_FS * timestep_fs)), real=True)
-    densities = []
-    for block in blocks:
-        correlation = autocorrelation(block, n_lags, biased=estimator.biased)
-        wavenumbers, density = even_transform(
-            correlation * window, timestep_fs, n_points
-        )
-        densities.append(density)
-    reported = (wavenumbers > 0.0) & (wavenumbers <= estimator.maximum)
-    return wavenumbers[reported], np.stack(densities)[:, reported]

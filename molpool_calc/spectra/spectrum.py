@@ -14,6 +14,7 @@ from molpool_calc.spectra.confidence import FEWEST_UNITS, confidence_band
 from molpool_calc.spectra.estimator import Fact
 
 INFRARED_UNIT = "km/mol per cm-1"
+BULK_UNIT = "cm-1"
 MOLAR_ABSORPTION_UNIT = "L/mol/cm"
 # 1 km/mol = 100 L mol⁻¹ cm⁻², and decadic = napierian / ln 10.
 _MOLAR_ABSORPTION = 100.0 / log(10.0)
@@ -96,6 +97,23 @@ def band_integral(spectrum: Spectrum, low: float, high: float) -> BandIntegral:
     Raises:
         ValueError: The limits are not in ascending order.
     """
+    integrals = band_integrals(spectrum, low, high)
+    band = None if spectrum.lower is None else confidence_band(integrals[:, None])
+    return BandIntegral(
+        value=float(integrals.mean()),
+        lower=None if band is None else float(band[0][0]),
+        upper=None if band is None else float(band[1][0]),
+    )
+
+
+def band_integrals(
+    spectrum: Spectrum, low: float, high: float
+) -> Float[np.ndarray, " units"]:
+    """Return the integral from ``low`` to ``high`` (cm⁻¹) of each independent unit.
+
+    Raises:
+        ValueError: The limits are not in ascending order.
+    """
     if not low < high:
         raise ValueError(
             f"the band runs from {low:g} to {high:g} cm-1; give the lower limit first"
@@ -104,14 +122,8 @@ def band_integral(spectrum: Spectrum, low: float, high: float) -> BandIntegral:
     ends = np.clip([low, high], x[0], x[-1])
     inner = (x > ends[0]) & (x < ends[1])
     grid = np.concatenate([ends[:1], x[inner], ends[1:]])
-    integrals = np.array(
+    return np.array(
         [trapezoid(np.interp(grid, x, y), grid) for y in spectrum.units_intensity]
-    )
-    band = None if spectrum.lower is None else confidence_band(integrals[:, None])
-    return BandIntegral(
-        value=float(integrals.mean()),
-        lower=None if band is None else float(band[0][0]),
-        upper=None if band is None else float(band[1][0]),
     )
 
 
