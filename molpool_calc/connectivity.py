@@ -30,7 +30,7 @@ class Molecules:
 
     index: Int[Tensor, " atoms"]
     n_molecules: int
-    levels: tuple[tuple[Int[Tensor, " reached"], Int[Tensor, " reached"]], ...]
+    levels: tuple[tuple[Int[Tensor, "_"], Int[Tensor, "_"]], ...]
 
     def to(self, device: torch.device) -> "Molecules":
         """Return the same on a device."""
