@@ -30,7 +30,7 @@ class Molecules:
 
     index: Int[Tensor, " atoms"]
     n_molecules: int
-    levels: tuple[tuple[Int[Tensor, "_"], Int[Tensor, "_"]], ...]
+    levels: tuple[tuple[Int[Tensor, "..."], Int[Tensor, "..."]], ...]
 
     def to(self, device: torch.device) -> "Molecules":
         """Return the same on a device."""
