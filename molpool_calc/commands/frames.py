@@ -149,8 +149,9 @@ def frames_of(dataset: Dataset) -> Iterator[Atoms]:
         )
         if dataset.charges[index] != 0:
             frame.info["charge"] = float(dataset.charges[index])
-        if dataset.polarizability is not None:
-            frame.info["polarizability"] = dataset.polarizability[index]
+        polarizability = dataset.polarizability
+        if polarizability is not None and np.isfinite(polarizability[index]).all():
+            frame.info["polarizability"] = polarizability[index]
         for name, values in dataset.scalars.items():
             frame.info[name] = float(values[index])
         results: dict[str, Any] = {}
@@ -158,7 +159,7 @@ def frames_of(dataset: Dataset) -> Iterator[Atoms]:
             results["energy"] = float(dataset.energy[index])
         if dataset.forces is not None:
             results["forces"] = dataset.forces[atoms]
-        if dataset.dipole is not None:
+        if dataset.dipole is not None and np.isfinite(dataset.dipole[index]).all():
             results["dipole"] = dataset.dipole[index]
         frame.calc = _results(frame, results)
         yield frame

@@ -1,7 +1,7 @@
 """Reading of labelled data: any file in, one record in internal units out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def read_dataset(
     keys: Mapping[str, str] | None = None,
     format: str | None = None,  # noqa: A002 (the word ASE uses)
     check_units: bool = True,
+    partly_labelled: Collection[str] = (),
 ) -> Dataset:
     """Return the frames of a file in internal units.
 
@@ -55,6 +56,8 @@ def read_dataset(
             name of the file says.
         check_units: whether magnitudes that contradict the units are an error, see
             :func:`~molpool_calc.training.magnitudes.check_magnitudes`.
+        partly_labelled: ``dipole`` or ``polarizability``, where frames without a label
+            have a row of NaN.
 
     Raises:
         ValueError: the file lacks something or holds it in a wrong shape, a value is
@@ -68,7 +71,8 @@ def read_dataset(
     demand_stated_units(path, units, keys, kind_of(path, format))
     weights = [name for name in keys if name.removesuffix(WEIGHTS) in units.scalars]
     further = {*units.scalars, *weights}
-    dataset = _convert(read_arrays(path, keys, format, further), units, path)
+    arrays = read_arrays(path, keys, format, further)
+    dataset = _convert(arrays, units, path, partly_labelled)
     if check_units:
         check_magnitudes(dataset, path.name)
     return dataset
@@ -83,13 +87,18 @@ def _demand_units(keys: Mapping[str, str], units: Units) -> None:
             )
 
 
-def _convert(arrays: Arrays, units: Units, path: Path) -> Dataset:
+def _convert(
+    arrays: Arrays, units: Units, path: Path, partly_labelled: Collection[str]
+) -> Dataset:
     def scaled(name: str, quantity: str) -> np.ndarray | None:
         factor = units.factor(quantity)
         if factor is None or name not in arrays:
             return None
         values = np.asarray(arrays[name], dtype=np.float64)
-        _demand_finite(values, name, path)
+        labelled = np.ones(len(values), dtype=np.bool_)
+        if name in partly_labelled:
+            labelled &= ~np.isnan(values).reshape(len(values), -1).all(axis=1)
+        _demand_finite(values[labelled], name, path)
         return values * factor
 
     numbers, n_frames = _elements(arrays, path), len(arrays["sizes"])
@@ -168,6 +177,11 @@ def _with_central_dipoles(dataset: Dataset, units: Units, path: Path) -> Dataset
 
 
 def _demand_finite(values: Shaped[np.ndarray, "..."], name: str, path: Path) -> None:
+    if not len(values):
+        raise ValueError(
+            f"{path.name} labels no frame with {name}; label some, or leave its units "
+            "out of the recipe"
+        )
     wrong = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if wrong.any():
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import sqlite3
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from molpool_calc.training.data import Dataset, Units, read_dataset
@@ -15,6 +15,7 @@ def read_labelled(
     keys: Mapping[str, str],
     format: str | None = None,  # noqa: A002 (the word ASE uses)
     check_units: bool = True,
+    partly_labelled: Collection[str] = (),
 ) -> Dataset:
     """Return the frames of a file (see ``data.read_dataset``).
 
@@ -25,7 +26,12 @@ def read_labelled(
         raise ValueError(f"{path} is no npz file, or damaged; fetch it again")
     try:
         return read_dataset(
-            path, units=units, keys=keys, format=format, check_units=check_units
+            path,
+            units=units,
+            keys=keys,
+            format=format,
+            check_units=check_units,
+            partly_labelled=partly_labelled,
         )
     except (zipfile.BadZipFile, sqlite3.Error, EOFError, OSError) as error:
         raise ValueError(

@@ -22,11 +22,13 @@ class Objective:
             pooling of ``homo`` gives the atoms.
         scales: by which the errors of scalar properties are divided.
         absolute: take |error| of scalar properties in place of its square.
+        partly_labelled: properties that count in the frames that have them only.
     """
 
     weights: Mapping[str, float]
     scales: Mapping[str, float] = field(default_factory=dict)
     absolute: bool = False
+    partly_labelled: frozenset[str] = frozenset()
 
 
 def loss(
@@ -44,6 +46,10 @@ def loss(
         reference, predicted = label_of(labels, name), value_of(prediction, name)
         if weight == 0 or reference is None or predicted is None:
             continue
+        if name in objective.partly_labelled:
+            predicted, reference = _where_labelled(predicted, reference)
+            if not len(reference):
+                continue
         error = predicted - reference
         if name in objective.scales:
             error = error / objective.scales[name]
@@ -53,6 +59,15 @@ def loss(
             term = term / segment_count(batch.systems, term)
         total = total + weight * term.mean().to(total.dtype)
     return total
+
+
+def _where_labelled(
+    predicted: Float[Tensor, "systems ..."],
+    reference: Float[Tensor, "systems ..."],
+) -> tuple[Float[Tensor, "labelled ..."], Float[Tensor, "labelled ..."]]:
+    """Return both for the frames that have a label: the rows that are not NaN."""
+    labelled = ~reference.isnan().flatten(1).any(1)
+    return predicted[labelled], reference[labelled]
 
 
 def value_of(prediction: Prediction, name: str) -> Tensor | None:
@@ -97,6 +112,8 @@ class ErrorSum:
             reference, predicted = label_of(labels, name), value_of(prediction, name)
             if reference is not None and predicted is not None:
                 difference = (predicted - reference).detach().double().flatten()
+                # a reference that is NaN stands for a frame without this label
+                difference = difference[~reference.isnan().flatten()]
                 self._parts.setdefault(name, []).append(difference.cpu())
 
     def result(self) -> dict[str, Errors]:
@@ -104,6 +121,8 @@ class ErrorSum:
         errors = {}
         for name, parts in self._parts.items():
             difference = torch.cat(parts)
+            if not len(difference):  # no frame of this part has the label
+                continue
             errors[name] = Errors(
                 mae=float(difference.abs().mean()),
                 rmse=float(difference.square().mean().sqrt()),

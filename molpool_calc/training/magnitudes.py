@@ -234,7 +234,9 @@ def _check_dipoles(sample: Dataset, where: str) -> None:
     if sample.dipole is None:
         return
     pairs = []
-    for frame in np.flatnonzero((sample.charges == 0.0) & ~sample.pbc.any(axis=1)):
+    labelled = np.isfinite(sample.dipole).all(axis=1)
+    isolated = (sample.charges == 0.0) & ~sample.pbc.any(axis=1)
+    for frame in np.flatnonzero(labelled & isolated):
         atoms = sample.atoms_of(int(frame))
         numbers = sample.numbers[atoms]
         if np.isin(numbers, list(ELECTRONEGATIVITY)).all():
@@ -273,7 +275,7 @@ def _check_polarizabilities(sample: Dataset, where: str) -> None:
     table = np.full(len(covalent_radii), np.nan)
     table[list(ATOMIC_POLARIZABILITY)] = list(ATOMIC_POLARIZABILITY.values())
     expected = np.add.reduceat(table[sample.numbers], sample.offsets[:-1])
-    known = np.isfinite(expected)
+    known = np.isfinite(expected) & np.isfinite(volumes)  # partly labelled
     if not known.any():
         return
     ratio = float(volumes[known].sum() / expected[known].sum())

@@ -65,6 +65,8 @@ class DataSection:
             structures, liquid argon), whose magnitudes betray no wrong unit.
         reference_energies: energy per element, ``{ H = -13.6, … }``, in the energy
             unit of the file; by default fitted to the training frames.
+        partly_labelled: properties that only some frames have; in the others the
+            whole row is NaN. They train and are tested on the frames that have them.
     """
 
     file: str
@@ -74,6 +76,9 @@ class DataSection:
     keys: Mapping[str, str] = field(default_factory=dict)
     check_units: bool = True
     reference_energies: Mapping[str, float] | None = None
+    partly_labelled: list[Literal["dipole", "polarizability"]] = field(
+        default_factory=list
+    )
 
     def __post_init__(self) -> None:
         if self.reference_energies is not None:

@@ -53,9 +53,30 @@ def build_spec(recipe: Recipe, dataset: Dataset, parts: Parts) -> PotentialSpec:
             "file": Path(recipe.data.file).name,
             "sha256": dataset.sha256,
             **counts,
+            **_labelled_frames(recipe, dataset, parts),
             **coverage(dataset.select(parts.train)),
         },
     )
+
+
+def _labelled_frames(
+    recipe: Recipe, dataset: Dataset, parts: Parts
+) -> Mapping[str, Mapping[str, int]]:
+    """Return how many frames of each part have the partly labelled properties."""
+    counts = {}
+    for name in recipe.data.partly_labelled:
+        values = getattr(dataset, name)
+        if values is None:
+            raise ValueError(
+                f"data.partly_labelled names {name}, which {recipe.data.file} does not "
+                f"hold or units.{name} does not state; leave it out"
+            )
+        labelled = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        counts[f"frames_with_{name}"] = {
+            part: int(labelled[getattr(parts, part)].sum())
+            for part in ("train", "valid", "test")
+        }
+    return counts
 
 
 def _scalar_head(recipe: Recipe, name: str, train: Dataset) -> dict[str, Any]:

@@ -98,6 +98,9 @@ def _fits(value: Any, option: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if option is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if get_origin(option) is list:
+        (of,) = get_args(option)
+        return isinstance(value, list) and all(_fits(item, of) for item in value)
     return isinstance(option, type) and isinstance(value, option)
 
 
@@ -109,6 +112,8 @@ def _describe(option: Any) -> str:
         return f"a table with {keys}"
     if get_origin(option) is Mapping:
         return "a table"
+    if get_origin(option) is list:
+        return f"a list of {_describe(get_args(option)[0])}"
     names = {
         str: "text",
         int: "a whole number",

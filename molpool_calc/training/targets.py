@@ -75,6 +75,7 @@ def objective_of(
         weights=loss_weights(recipe, labelled),
         scales=scales,
         absolute=recipe.loss.scalar_error == "absolute",
+        partly_labelled=frozenset(recipe.data.partly_labelled),
     )
 
 

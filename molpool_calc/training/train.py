@@ -90,6 +90,7 @@ class Trainer:
             keys=recipe.data.keys,
             format=recipe.data.format,
             check_units=recipe.data.check_units,
+            partly_labelled=recipe.data.partly_labelled,
         )
         self.parts = split_frames(recipe.data.split, dataset)
         self.spec = build_spec(recipe, dataset, self.parts)
