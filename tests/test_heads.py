@@ -133,6 +133,26 @@ def test_scales_multiply_what_the_networks_give():
     torch.testing.assert_close(3 * small.polarizability, large.polarizability)
 
 
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        "mean",
+        "softmax",
+        "log-sum-exp",
+        "weighted-average",
+        {"kind": "attention", "n_hidden": 8, "n_heads": 2},
+    ],
+)
+def test_the_scale_multiplies_the_pooled_energy_whatever_the_pooling(pooling):
+    spec = small_spec("painn")
+    energies = {}
+    for scale in (1.0, 3.0):
+        head = {"pooling": pooling, "scale": scale}
+        potential = potential_of(replace(spec, heads={"energy": head}))
+        energies[scale] = predict(potential, ethanol(), water()).energy
+    torch.testing.assert_close(energies[3.0], 3.0 * energies[1.0], rtol=1e-12, atol=0)
+
+
 def test_reference_energies_are_added_exactly_whatever_the_dtype():
     """With float32 tables −5000 eV would be off by up to 2e-4 eV."""
     spec = small_spec(heads=("energy",))

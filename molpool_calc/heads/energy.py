@@ -94,17 +94,21 @@ class EnergyHead(Readout):
     ) -> Prediction:
         """Fill ``energy`` and, where the energy is extensive, ``energies``."""
         systems, numbers = batch.systems, batch.atomic_numbers
-        atomic = self.atomic(features.scalars) * self.scale
+        atomic = self.atomic(features.scalars)
         if self.element_scales:
             factor, offset = self.element_factor[numbers], self.element_offset[numbers]
-            atomic = torch.addcmul(offset.double()[:, None], atomic, factor[:, None])
+            offset = offset.double()[:, None] / self.scale
+            atomic = torch.addcmul(offset, atomic, factor[:, None])
         reference = self.reference(numbers)
-        energy = self.pool(atomic, systems)
+        pooled = self.pool(atomic, systems)
         if self.correction is not None:
             values = self.correction.atomic(features.scalars)
-            energy = energy + self.scale * self.correction.pool(values, systems)
-        energy = energy + segment_sum(reference, systems.index, systems.n_segments)
-        energies = atomic[:, 0] + reference if self.extensive else None
+            pooled = pooled + self.correction.pool(values, systems)
+        references = segment_sum(reference, systems.index, systems.n_segments)
+        energy = self.scale * pooled + references
+        energies = None
+        if self.extensive:
+            energies = self.scale * atomic[:, 0] + reference
         return replace(prediction, energy=energy, energies=energies)
 
     def atom_weights(
