@@ -31,7 +31,7 @@ LAYERS = [
     "calculator",
     "statics replicas run_spectrum",
     "dynamics audit run_bands",
-    "infrared",
+    "infrared path_integrals",
     "ase_plugin commands",
     "cli",
     "__init__ __main__",
@@ -51,13 +51,14 @@ BORDERS = {
     "ase": (
         "ase_plugin atoms audit calculator cli commands compilation.structures "
         "dynamics elements evaluator infrared molecules neighbors.backends replicas "
-        "response snapshot statics suitability training"
+        "path_integrals response snapshot statics suitability training"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",
+    "ipi": "path_integrals.child",
     "json": (
         "cli commands compilation.cache harmonic_file molecules storage spectra.files "
-        "spectra.band_files "
+        "spectra.band_files path_integrals.driver "
         "md.manifest md.trajectory importers.mlff_model training.recipe"
     ),
     "jcamp": "spectra.jcamp_dx",
@@ -72,7 +73,7 @@ BORDERS = {
     "pandas": "",
     "requests": "",
     "urllib": "",
-    "subprocess": "compilation.builder",
+    "subprocess": "compilation.builder path_integrals.processes",
     "warnings": "compilation.build",
 }
 """Library → the only modules that may import it."""
@@ -87,7 +88,7 @@ PLACES = {
     "torch.cuda.CUDAGraph": "engine",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
-    "torch.set_num_threads": "training.train compilation.build",
+    "torch.set_num_threads": ("training.train compilation.build path_integrals.child"),
     "torch.manual_seed": "",
     "os.environ": "",
     "random.seed": "",
@@ -95,7 +96,8 @@ PLACES = {
 }
 """Attribute → the only modules that may use it.
 
-Those that set the number of threads put the old one back.
+Those that set the number of threads put the old one back, or are processes of their
+own.
 """
 
 CALLS = {"print": "cli commands.console", "eval": "", "exec": "", "input": ""}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molpool_calc.commands import quantum
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.experiment import (
     add_experiment,
@@ -65,6 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_experiment(parser)
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
+    quantum.add_arguments(parser)
     add_force(parser)
     add_allow_unsuitable_pooling(parser)
     add_compile(parser)
@@ -77,9 +79,11 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     from molpool_calc.infrared import InfraredJob, run_infrared  # noqa: PLC0415
     from molpool_calc.molecules import read_system  # noqa: PLC0415
 
+    rings = quantum.job_of(arguments)
     atoms = read_system(arguments.system)
     potential = potential_of(arguments)
     measured = measured_of(arguments, console)
+    experiment = measured or _experiment(arguments.system)
     folder = arguments.out or Path(f"{Path(arguments.system).stem}-ir")
     job = InfraredJob(
         temperature=arguments.temperature,
@@ -100,19 +104,24 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         folder,
         job,
         title=f"{arguments.system}, {potential}, {job.temperature:g} K",
-        experiment=measured or _experiment(arguments.system),
+        experiment=experiment,
         resume=arguments.resume,
         force=arguments.force,
         device=arguments.device,
         progress=console.bars("step"),
     )
     compared = result.comparison
-    return {
+    described = {
         **result.describe(),
         **({} if compared is None else {"experiment": describe_comparison(compared)}),
         "folder": str(folder),
         "replicas": job.replicas,
     }
+    if rings is not None and result.outcome.status == "finished":
+        described["quantum"] = quantum.add_to(
+            result, rings, arguments, folder, console, experiment
+        )
+    return described
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -131,6 +140,7 @@ def summary(result: Mapping[str, Any]) -> str:
             f"{result['replicas']} replicas at {result['mean_temperature_k']:.0f} K"
             f"{conserved}, {result['seconds']:.0f} s",
             f"written to {result['folder']}: spectrum.png, spectrum.csv, trajectory.h5",
+            *quantum.table_of(result),
         ]
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LINE = "#1b3a5c"
 _BAND = "#a9c4dd"
 _STICKS = "#c8641e"
+_CLASSICAL = "#9a9a9a"
 _QUANTITIES = {"raman": "Raman scattering", "vdos": "density of states"}
 _BAND_LABELS = "#3d6b4f"
 _MOST_LABELS = 12
@@ -45,6 +46,7 @@ def plot_infrared(
     sticks: HarmonicSpectrum | None = None,
     experiment: Measured | None = None,
     labels: Sequence[tuple[float, str]] = (),
+    classical: Spectrum | None = None,
 ) -> None:
     """Draw an infrared spectrum with its band to a PNG, SVG or PDF file.
 
@@ -55,8 +57,9 @@ def plot_infrared(
         sticks: Harmonic band strengths, on an axis of their own.
         experiment: Measured peaks or a measured curve, in a panel below.
         labels: Positions (cm⁻¹) and names of bands, at the upper edge.
+        classical: With classical nuclei, where ``spectrum`` has quantum ones; grey.
     """
-    figure = _compose(spectrum, title, sticks, experiment, labels)
+    figure = _compose(spectrum, title, sticks, experiment, labels, classical)
     figure.savefig(path, dpi=300)
 
 
@@ -77,6 +80,7 @@ def _compose(
     sticks: HarmonicSpectrum | None,
     experiment: Measured | None,
     labels: Sequence[tuple[float, str]] = (),
+    classical: Spectrum | None = None,
 ) -> "matplotlib.figure.Figure":
     # Here, not above: computing spectra does not need matplotlib, and a figure made
     # without pyplot leaves the caller's figures and backend alone.
@@ -90,6 +94,15 @@ def _compose(
     axes.set_xlim(left, 0.0)
     shown = spectrum.wavenumbers <= left
     top = float(spectrum.intensity[shown].max(initial=0.0)) or 1.0
+    if classical is not None:
+        axes.plot(
+            classical.wavenumbers,
+            classical.intensity,
+            color=_CLASSICAL,
+            linewidth=0.9,
+            label="classical nuclei",
+        )
+        top = max(top, float(classical.intensity.max(initial=0.0)))
     _draw_line(axes, spectrum, top)
     _label_peaks(axes, spectrum, left)
     _label_bands(axes, labels, left)
@@ -151,7 +164,8 @@ def _draw_line(axes: "matplotlib.axes.Axes", spectrum: Spectrum, top: float) -> 
         shown = x <= axes.get_xlim()[0]
         highest = min(float(spectrum.upper[shown].max()), _HIGHEST_BAND * top)
     scale = spectrum.metadata.get("wavenumber_scale")
-    name = "MD" if scale is None else f"MD, wavenumbers × {scale:g}"
+    name = "quantum nuclei" if "beads" in spectrum.metadata else "MD"
+    name = name if scale is None else f"{name}, wavenumbers × {scale:g}"
     axes.plot(x, spectrum.intensity, color=_LINE, linewidth=1.1, label=name)
     # Room for an upright label of four digits above the highest band.
     axes.set_ylim(0.0, max(1.22 * top, 1.05 * highest))

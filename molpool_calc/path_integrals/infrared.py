@@ -1,0 +1,117 @@
+"""The quantum half of ``molpool ir --beads``: run, spectrum, picture, shifts."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from molpool_calc.dynamics import ProgressBar
+from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
+from molpool_calc.path_integrals.run import run_ring_polymers
+from molpool_calc.path_integrals.spectrum import quantum_spectrum
+from molpool_calc.run_spectrum import peak_list, spectrum_of_run
+from molpool_calc.spectra import (
+    HarmonicSpectrum,
+    Measured,
+    plot_infrared,
+    total_integral,
+    write_spectrum,
+)
+from molpool_calc.spectra.shifts import BandShift, band_shifts
+
+SPECTRUM_FILE = "spectrum_ir_quantum.csv"
+FOLDER = "quantum"
+"""Where the ring polymers are kept, in the folder of the classical run."""
+
+
+def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
+    relaxed: Atoms,
+    potential: str,
+    folder: Path,
+    job: RingPolymerJob,
+    *,
+    title: str,
+    harmonic: HarmonicSpectrum,
+    experiment: Measured | None = None,
+    fundamentals: Sequence[float] = (),
+    resolution: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: ProgressBar = lambda _title, _steps: lambda _step: None,
+) -> dict[str, Any]:
+    """Run ring polymers beside a classical run, and return what they add to it.
+
+    Writes ``spectrum_ir_quantum.csv``, and ``spectrum.png`` anew with both spectra,
+    each corrected for the frequency shift of its time step.
+
+    Args:
+        relaxed: the structure that the classical run started from.
+        potential: bundled name or folder.
+        folder: of the classical run, which has ended.
+        job: beads, temperature, lengths, seed.
+        title: of the picture.
+        harmonic: of the same structure.
+        experiment: measured peaks to show below the spectrum.
+        fundamentals: measured wavenumbers, cm⁻¹, to state beside the bands.
+        resolution: in cm⁻¹; by default 8, or what a shorter run can give.
+        resume: go on with ring polymers that are there.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        progress: shows how far the steps are.
+    """
+    started = time.perf_counter()
+    place = folder / FOLDER
+    known = (place / "run.json").is_file()
+    run_ring_polymers(
+        relaxed,
+        potential,
+        place,
+        job,
+        resume=resume and known,
+        force=known and not resume,
+        device=device,
+        progress=progress,
+    )
+    quantum = quantum_spectrum(place, resolution=resolution)
+    write_spectrum(quantum, folder / SPECTRUM_FILE)
+    classical = spectrum_of_run(
+        folder,
+        resolution=float(quantum.metadata["resolution_cm1"] or 0.0),
+        correct_verlet_shift=True,
+    )
+    plot_infrared(
+        quantum,
+        folder / "spectrum.png",
+        title=f"{title}, {job.beads} beads",
+        sticks=harmonic,
+        experiment=experiment,
+        classical=classical,
+    )
+    shifts = band_shifts(classical, quantum, harmonic.wavenumbers_cm1.tolist())
+    return {
+        "beads": job.beads,
+        "advised_beads": advised_beads(
+            float(harmonic.wavenumbers_cm1.max()), job.temperature
+        ),
+        "replicas": job.replicas,
+        "picoseconds": job.picoseconds,
+        "timestep_fs": job.timestep_fs,
+        "peaks": peak_list(quantum),
+        "integrated_km_mol": total_integral(quantum).value,
+        "bands": [_describe(shift, fundamentals) for shift in shifts],
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _describe(band: BandShift, fundamentals: Sequence[float]) -> dict[str, Any]:
+    return {
+        "from_cm1": band.low,
+        "to_cm1": band.high,
+        "harmonic_cm1": list(band.modes),
+        "classical_cm1": band.first,
+        "quantum_cm1": band.second,
+        "shift_cm1": band.shift,
+        "shift_error_cm1": band.error,
+        "experiment_cm1": [x for x in fundamentals if band.low <= x <= band.high],
+    }
