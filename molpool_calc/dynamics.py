@@ -10,8 +10,10 @@ from ase import Atoms
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import Compile, prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
+from molpool_calc.ensembles import Options, integrator_of, refuse_misplaced
+from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
-from molpool_calc.md.integrators import NVE, Bussi, Integrator, Langevin
+from molpool_calc.md.integrators import Integrator, Langevin
 from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
@@ -25,6 +27,7 @@ from molpool_calc.replicas import (
     properties_of_step,
     thermal_state,
 )
+from molpool_calc.suitability import require_pressure
 
 ProgressBar = Callable[[str, int], Progress]
 """Called with a title and a number of steps, gives what is called at each step."""
@@ -41,22 +44,28 @@ class DynamicsJob:
     """What decides a run; recorded, and compared when a run is resumed.
 
     Attributes:
-        ensemble: ``"nve"`` or ``"nvt"``.
+        ensemble: ``"nve"``, ``"nvt"`` or ``"npt"``.
         n_steps: of each replica; a resumed run may be made longer.
-        thermostat: of ``"nvt"``: ``"langevin"`` or ``"bussi"``.
+        thermostat: of ``"nvt"`` and ``"npt"``: ``"langevin"``, ``"bussi"`` or
+            ``"nose-hoover"``.
         temperature: of the first momenta and of the thermostat, K.
         timestep_fs: of the integration.
         n_replicas: moved in one forward pass.
         every: steps between recorded positions; dipoles are recorded at every step.
         seed: of all random numbers.
         friction_per_fs: of Langevin dynamics, 1/fs.
-        relaxation_fs: of velocity rescaling, fs.
+        relaxation_fs: of velocity rescaling or of a Nosé-Hoover chain, fs.
         equilibration_ps: of Langevin dynamics before the run.
         dtype: of the network.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         record: scalar properties to record at every step, such as ``gap``, or
             ``polarizability``, or ``dipole_flux`` (see ``dipole_flux.py``).
         compile: as of the calculator; ``"auto"`` compiles for long runs.
+        chain_length: links of a Nosé-Hoover chain; by default 3.
+        barostat: of ``"npt"``: ``"isotropic"`` (the default) or ``"flexible"``.
+        pressure_bar: of the surroundings, bar; by default 1.
+        barostat_relaxation_fs: of the volume, fs; by default 1000.
+        compressibility_per_bar: an estimate, 1/bar; by default that of water, 4.5e-5.
     """
 
     ensemble: str
@@ -74,6 +83,11 @@ class DynamicsJob:
     allow_unsuitable_pooling: bool = False
     record: tuple[str, ...] = ()
     compile: Compile = "auto"
+    chain_length: int | None = None
+    barostat: str | None = None
+    pressure_bar: float | None = None
+    barostat_relaxation_fs: float | None = None
+    compressibility_per_bar: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -85,6 +99,25 @@ class DynamicsJob:
             raise ValueError(
                 f"the temperature is {self.temperature:g} K; give a positive one"
             )
+        refuse_misplaced(self.options.named, self.ensemble, self.thermostat)
+        if self.ensemble == "npt" and DIPOLE_FLUX in self.record:
+            raise ValueError(
+                f"{DIPOLE_FLUX} is that of a cell that stays as it is, but that of npt "
+                "moves; equilibrate with npt and record it with nve"
+            )
+
+    @property
+    def options(self) -> Options:
+        """What this run's thermostat and barostat take beside the temperature."""
+        return Options(
+            friction_per_fs=self.friction_per_fs,
+            relaxation_fs=self.relaxation_fs,
+            chain_length=self.chain_length,
+            barostat=self.barostat,
+            pressure_bar=self.pressure_bar,
+            barostat_relaxation_fs=self.barostat_relaxation_fs,
+            compressibility_per_bar=self.compressibility_per_bar,
+        )
 
     @property
     def langevin(self) -> Langevin:
@@ -98,14 +131,12 @@ class DynamicsJob:
     @property
     def integrator(self) -> Integrator:
         """What makes the steps."""
-        if self.ensemble == "nve":
-            return NVE(timestep_fs=self.timestep_fs)
-        if self.thermostat == "langevin":
-            return self.langevin
-        return Bussi(
+        return integrator_of(
+            self.ensemble,
+            self.thermostat,
+            self.options,
             timestep_fs=self.timestep_fs,
             temperature=self.temperature,
-            relaxation_fs=self.relaxation_fs,
         )
 
 
@@ -163,9 +194,10 @@ def recording_of_run(
     """
     engine = calculator.evaluator.engines[0]
     header = run_header(potential, atoms, job)
+    stress = {"stress"} if job.ensemble == "npt" else set()
     kind = prepare(
         engine,
-        properties_of_step(engine, atoms, job.record),
+        properties_of_step(engine, atoms, job.record) | stress,
         periodic=bool(atoms.pbc.any()),
         waiting=lambda: progress("compiling once for this machine", 1)(0),
     )
@@ -212,6 +244,8 @@ def run_replicas(
         state = equilibrate(replicas, state, job.langevin, steps, bar)
     else:
         state = thermal_state(replicas, system, job.temperature, job.seed)
+    if integrator.ensemble == "npt":
+        state = in_moving_cell(system, state, replicas.force_field)
     if DIPOLE_FLUX in job.record:
         flux = DipoleFlux(calculator.evaluator.engines[0], replicas.batch)
         integrator = WithDipoleFlux(integrator=integrator, flux=flux)
@@ -258,6 +292,8 @@ def run_dynamics(
     calculator = calculator_of_run(potential, job, folder, resume, device)
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
+    if job.ensemble == "npt":
+        require_pressure(calculator.evaluator.potential, atoms)
     check_output(folder, resume=resume, force=force)
     recording = recording_of_run(
         calculator, potential, atoms, job, folder, resume, progress

@@ -159,6 +159,22 @@ def why_no_stress(potential: NeuralPotential) -> str:
     )
 
 
+def require_pressure(potential: NeuralPotential, atoms: Atoms) -> None:
+    """Check that constant pressure has a meaning for a structure and a potential.
+
+    Raises:
+        ValueError: the structure is not periodic in all directions, or the potential
+            has no stress.
+    """
+    if not atoms.pbc.all() or abs(atoms.cell.volume) == 0.0:
+        raise ValueError(
+            "constant pressure needs a structure that is periodic in all three "
+            "directions; give one with a cell, or choose the ensemble nvt"
+        )
+    if "energy" not in potential.properties or not potential.extensive:
+        raise ValueError(why_no_stress(potential))
+
+
 def count_molecules(atoms: Atoms) -> int:
     """Return the number of groups of bonded atoms, by covalent radii."""
     cutoffs = natural_cutoffs(atoms, mult=BOND)  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ LAYERS = [
     "evaluator md spectra training",
     "response harmonic_file dipole_flux estimates",
     "calculator",
-    "statics replicas run_spectrum",
+    "statics replicas ensembles run_spectrum",
     "dynamics audit run_bands",
     "infrared path_integrals",
     "ase_plugin commands",

@@ -180,5 +180,5 @@ def test_resuming_with_another_seed_names_the_difference(
 def test_an_unknown_ensemble_is_one_sentence(
     potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(potential, tmp_path / "run", "--ensemble", "npt")) == 2
+    assert main(command(potential, tmp_path / "run", "--ensemble", "nph")) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 NAME = "md"
 HELP = "run molecular dynamics of one or more replicas, dipoles at every step"
+_WITHOUT_DEFAULT = (
+    "thermostat",
+    "friction_per_fs",
+    "relaxation_fs",
+    "chain_length",
+    "barostat",
+    "pressure_bar",
+    "barostat_relaxation_fs",
+    "compressibility_per_bar",
+)
 EXAMPLE = (
     "example: molpool md ethanol --ensemble nvt --temperature 300 --steps 20000 "
     "--out run"
@@ -32,13 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     add_system(parser)
     add = parser.add_argument
-    add("--ensemble", choices=("nve", "nvt"), default="nve", help="default: nve")
     add(
-        "--thermostat",
-        choices=("langevin", "bussi"),
-        default="langevin",
-        help="of nvt: Langevin dynamics or stochastic velocity rescaling "
-        "(default: langevin)",
+        "--ensemble",
+        choices=("nve", "nvt", "npt"),
+        default="nve",
+        help="constant energy, temperature, or temperature and pressure (default: nve)",
     )
     add("--temperature", type=float, default=300.0, help="in K (default: 300)")
     add("--timestep-fs", type=float, default=0.5, help="in fs (default: 0.5)")
@@ -56,23 +64,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--every", type=int, default=10, help="steps between positions (default: 10)")
     add("--seed", type=int, default=0, help="of all random numbers (default: 0)")
     add(
-        "--friction-per-fs",
-        type=float,
-        default=0.01,
-        help="of Langevin dynamics, 1/fs (default: 0.01)",
-    )
-    add(
-        "--relaxation-fs",
-        type=float,
-        default=100.0,
-        help="of velocity rescaling, fs (default: 100)",
-    )
-    add(
         "--equilibration-ps",
         type=float,
         default=0.0,
         help="of Langevin dynamics before the run, not recorded (default: 0)",
     )
+    _add_options_of_ensembles(parser)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
@@ -80,6 +77,46 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_compile(parser)
     add_device(parser)
     add_dtype(parser, "float32")
+
+
+def _add_options_of_ensembles(parser: ArgumentParser) -> None:
+    """Add options without default values, so that a misplaced one is noticed."""
+    add = parser.add_argument
+    add(
+        "--thermostat",
+        choices=("langevin", "bussi", "nose-hoover"),
+        help="of nvt and npt: Langevin dynamics, stochastic velocity rescaling, or a "
+        "Nosé-Hoover chain (default: langevin)",
+    )
+    add(
+        "--friction-per-fs",
+        type=float,
+        help="of Langevin dynamics, also before a run, 1/fs (default: 0.01)",
+    )
+    add(
+        "--relaxation-fs",
+        type=float,
+        help="of bussi and nose-hoover, fs (default: 100)",
+    )
+    add("--chain-length", type=int, help="of nose-hoover: thermostats (default: 3)")
+    add(
+        "--barostat",
+        choices=("isotropic", "flexible"),
+        help="of npt: stochastic rescaling of the volume, or of the shape of the cell "
+        "too (default: isotropic)",
+    )
+    add("--pressure-bar", type=float, help="of npt, bar (default: 1)")
+    add(
+        "--barostat-relaxation-fs",
+        type=float,
+        help="of npt: time in which the volume relaxes, fs (default: 1000)",
+    )
+    add(
+        "--compressibility-per-bar",
+        type=float,
+        help="of npt: an estimate, 1/bar; another value makes the relaxation slower "
+        "or faster and nothing wrong (default: that of water, 4.5e-5)",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
@@ -117,6 +154,10 @@ def summary(result: Mapping[str, Any]) -> str:
     if drift is not None:
         largest = max(drift, key=abs)
         lines.append(f"largest drift     {largest:+.4f} meV/atom/ps (conserved energy)")
+    if result.get("mean_volume") is not None:
+        volumes, pressures = result["mean_volume"], result["mean_pressure_bar"]
+        lines.append(f"mean volume       {sum(volumes) / len(volumes):.2f} Å³")
+        lines.append(f"mean pressure     {sum(pressures) / len(pressures):.0f} bar")
     return "\n".join([*lines, f"written to        {result['trajectory']}"])
 
 
@@ -127,5 +168,19 @@ def _job(arguments: Namespace) -> "DynamicsJob":
 
     named = {field.name: field.name for field in fields(DynamicsJob)}
     named["n_steps"], named["n_replicas"] = "steps", "replicas"
-    given = {key: getattr(arguments, name) for key, name in named.items()}
+    from molpool_calc.ensembles import refuse_misplaced  # noqa: PLC0415
+
+    refuse_misplaced(
+        [name for name in _WITHOUT_DEFAULT if getattr(arguments, name) is not None],
+        arguments.ensemble,
+        arguments.thermostat or "langevin",
+        spell=lambda name: "--" + name.replace("_", "-"),
+        equilibrates=arguments.equilibration_ps > 0.0,
+    )
+    all_values = {key: getattr(arguments, name) for key, name in named.items()}
+    given = {
+        key: value
+        for key, value in all_values.items()
+        if not (key in _WITHOUT_DEFAULT and value is None)
+    }
     return DynamicsJob(**{**given, "record": tuple(arguments.record)})

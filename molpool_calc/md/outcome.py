@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int
 
 from molpool_calc.md.manifest import Manifest
 from molpool_calc.md.records import Records
-from molpool_calc.units import BOLTZMANN
+from molpool_calc.units import BAR, BOLTZMANN
 
 Status = Literal["finished", "interrupted", "stopped"]
 
@@ -20,7 +20,8 @@ class RunOutcome:
     ``drift_mev_per_atom_per_ps`` is the slope of the conserved energy (total energy
     less the heat from the thermostat) by linear regression over all recorded steps,
     resumed ones included; ``None`` with fewer than two of them. ``seconds`` were
-    spent in this call and those before it that ended by themselves.
+    spent in this call and those before it that ended by themselves. Volume (Å³) and
+    pressure are those of runs at constant pressure.
     """
 
     status: Status
@@ -29,6 +30,8 @@ class RunOutcome:
     drift_mev_per_atom_per_ps: tuple[float, ...] | None
     mean_temperature: tuple[float, ...]
     seconds: float
+    mean_volume: tuple[float, ...] | None = None
+    mean_pressure_bar: tuple[float, ...] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -74,4 +77,18 @@ def measure(records: Records, manifest: Manifest) -> dict[str, Any]:
     return {
         "drift_mev_per_atom_per_ps": drift,
         "mean_temperature": tuple(means.tolist()),
+        **_means_of_cells(records),
+    }
+
+
+def _means_of_cells(records: Records) -> dict[str, tuple[float, ...]]:
+    """Return mean volume and pressure of each replica where these were recorded."""
+    if "volume" not in (records.dtype.names or ()):
+        return {}
+    # a replica that was stopped is NaN from then on
+    volumes = np.nanmean(records["volume"], axis=0)
+    pressures = np.nanmean(records["pressure"], axis=0) / BAR
+    return {
+        "mean_volume": tuple(volumes.tolist()),
+        "mean_pressure_bar": tuple(pressures.tolist()),
     }
