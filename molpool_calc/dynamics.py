@@ -1,19 +1,18 @@
 """From a structure and a potential to replicas that move."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.compilation.engine import Compile, prepare
+from molpool_calc.compilation.engine import prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
-from molpool_calc.ensembles import Options, integrator_of, refuse_misplaced
+from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
-from molpool_calc.md.integrators import Integrator, Langevin
 from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
@@ -37,107 +36,6 @@ MEANS = {"n_steps", "compile"}
 """What may be another when a run goes on."""
 WORTH_COMPILING = 50_000
 """Steps of all replicas from which a run pays for a minute of compilation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DynamicsJob:
-    """What decides a run; recorded, and compared when a run is resumed.
-
-    Attributes:
-        ensemble: ``"nve"``, ``"nvt"`` or ``"npt"``.
-        n_steps: of each replica; a resumed run may be made longer.
-        thermostat: of ``"nvt"`` and ``"npt"``: ``"langevin"``, ``"bussi"`` or
-            ``"nose-hoover"``.
-        temperature: of the first momenta and of the thermostat, K.
-        timestep_fs: of the integration.
-        n_replicas: moved in one forward pass.
-        every: steps between recorded positions; dipoles are recorded at every step.
-        seed: of all random numbers.
-        friction_per_fs: of Langevin dynamics, 1/fs.
-        relaxation_fs: of velocity rescaling or of a Nosé-Hoover chain, fs.
-        equilibration_ps: of Langevin dynamics before the run.
-        dtype: of the network.
-        allow_unsuitable_pooling: run whatever the pooling and the structure.
-        record: scalar properties to record at every step, such as ``gap``, or
-            ``polarizability``, or ``dipole_flux`` (see ``dipole_flux.py``).
-        compile: as of the calculator; ``"auto"`` compiles for long runs.
-        chain_length: links of a Nosé-Hoover chain; by default 3.
-        barostat: of ``"npt"``: ``"isotropic"`` (the default) or ``"flexible"``.
-        pressure_bar: of the surroundings, bar; by default 1.
-        barostat_relaxation_fs: of the volume, fs; by default 1000.
-        compressibility_per_bar: an estimate, 1/bar; by default that of water, 4.5e-5.
-    """
-
-    ensemble: str
-    n_steps: int
-    thermostat: str = "langevin"
-    temperature: float = 300.0
-    timestep_fs: float = 0.5
-    n_replicas: int = 1
-    every: int = 10
-    seed: int = 0
-    friction_per_fs: float = 0.01
-    relaxation_fs: float = 100.0
-    equilibration_ps: float = 0.0
-    dtype: str = "float32"
-    allow_unsuitable_pooling: bool = False
-    record: tuple[str, ...] = ()
-    compile: Compile = "auto"
-    chain_length: int | None = None
-    barostat: str | None = None
-    pressure_bar: float | None = None
-    barostat_relaxation_fs: float | None = None
-    compressibility_per_bar: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("n_steps", "n_replicas", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; give a positive integer"
-                )
-        if not self.temperature > 0:
-            raise ValueError(
-                f"the temperature is {self.temperature:g} K; give a positive one"
-            )
-        refuse_misplaced(self.options.named, self.ensemble, self.thermostat)
-        if self.ensemble == "npt" and DIPOLE_FLUX in self.record:
-            raise ValueError(
-                f"{DIPOLE_FLUX} is that of a cell that stays as it is, but that of npt "
-                "moves; equilibrate with npt and record it with nve"
-            )
-
-    @property
-    def options(self) -> Options:
-        """What this run's thermostat and barostat take beside the temperature."""
-        return Options(
-            friction_per_fs=self.friction_per_fs,
-            relaxation_fs=self.relaxation_fs,
-            chain_length=self.chain_length,
-            barostat=self.barostat,
-            pressure_bar=self.pressure_bar,
-            barostat_relaxation_fs=self.barostat_relaxation_fs,
-            compressibility_per_bar=self.compressibility_per_bar,
-        )
-
-    @property
-    def langevin(self) -> Langevin:
-        """Langevin dynamics at the temperature of the run."""
-        return Langevin(
-            timestep_fs=self.timestep_fs,
-            temperature=self.temperature,
-            friction_per_fs=self.friction_per_fs,
-        )
-
-    @property
-    def integrator(self) -> Integrator:
-        """What makes the steps."""
-        return integrator_of(
-            self.ensemble,
-            self.thermostat,
-            self.options,
-            timestep_fs=self.timestep_fs,
-            temperature=self.temperature,
-        )
 
 
 def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:

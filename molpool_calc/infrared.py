@@ -16,12 +16,12 @@ from ase.io import write
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import Compile
 from molpool_calc.dynamics import (
-    DynamicsJob,
     ProgressBar,
     calculator_of_run,
     recording_of_run,
     run_replicas,
 )
+from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.estimates import MAXIMUM, finest_resolution
 from molpool_calc.harmonic_file import write_harmonic
 from molpool_calc.md.manifest import check_output

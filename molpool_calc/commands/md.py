@@ -17,7 +17,7 @@ from molpool_calc.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from molpool_calc.dynamics import DynamicsJob
+    from molpool_calc.dynamics_job import DynamicsJob
 
 NAME = "md"
 HELP = "run molecular dynamics of one or more replicas, dipoles at every step"
@@ -164,7 +164,7 @@ def summary(result: Mapping[str, Any]) -> str:
 def _job(arguments: Namespace) -> "DynamicsJob":
     from dataclasses import fields  # noqa: PLC0415
 
-    from molpool_calc.dynamics import DynamicsJob  # noqa: PLC0415
+    from molpool_calc.dynamics_job import DynamicsJob  # noqa: PLC0415
 
     named = {field.name: field.name for field in fields(DynamicsJob)}
     named["n_steps"], named["n_replicas"] = "steps", "replicas"

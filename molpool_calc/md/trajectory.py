@@ -136,8 +136,7 @@ def _cells(
         return np.ascontiguousarray(np.moveaxis(frames["cell"], 1, 0))
     if dynamics["cell"] is None:
         return None
-    cell = np.array(dynamics["cell"], np.float64)
-    return np.repeat(cell[:, None], len(frames), axis=1)
+    return np.repeat(np.array(dynamics["cell"])[:, None], len(frames), axis=1)
 
 
 def assemble(folder: Path) -> Path:
