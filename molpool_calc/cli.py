@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from molpool_calc.commands import (
     list_potentials,
     md,
     relax,
+    report,
     spectrum,
     train,
     vib,
@@ -34,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     md,
     spectrum,
     ir,
+    report,
     audit,
     train,
     import_weights,
@@ -97,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console = Console()
     try:
-        arguments = make_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        arguments = make_parser().parse_args(words)
+        arguments.command_line = _repeatable(words)
         result = _run(arguments, console)
         _print(_rendered(result, arguments))
     except SystemExit as request:  # argparse: --help, --version or wrong usage
@@ -127,6 +132,17 @@ def _run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         if not isinstance(error, CalculatorError):
             raise
         return {"status": "stopped", "reason": str(error)}
+
+
+def _repeatable(words: Sequence[str]) -> str:
+    """Return the call as one types it to do all of it again, in a folder that is free.
+
+    Example:
+        >>> _repeatable(["ir", "my molecule.xyz", "--resume"])
+        "molpool ir 'my molecule.xyz'"
+    """
+    kept = [word for word in words if word not in {"--resume", "--force", "--json"}]
+    return shlex.join(["molpool", *kept])
 
 
 def _rendered(result: Mapping[str, Any], arguments: Namespace) -> str:

@@ -34,6 +34,8 @@ ProgressBar = Callable[[str, int], Progress]
 
 MEANS = {"n_steps", "compile"}
 """What may be another when a run goes on."""
+_STATE = ("charge", "num_unpaired")
+"""Recorded where they are not 0."""
 WORTH_COMPILING = 50_000
 """Steps of all replicas from which a run pays for a minute of compilation."""
 
@@ -53,6 +55,7 @@ def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:
     structure = {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.round(6).tolist(),
+        **{key: float(atoms.info[key]) for key in _STATE if atoms.info.get(key)},
     }
     return {**origin, "inputs": {**origin["potential"], **decided, **structure}}
 
@@ -85,10 +88,14 @@ def recording_of_run(
     folder: Path,
     resume: bool,
     progress: ProgressBar = lambda _title, _steps: lambda _step: None,
+    *,
+    origin: Mapping[str, str] | None = None,
 ) -> Recording:
     """Return where and how a run is written, and what ``run.json`` says of it.
 
     Its ``inputs`` name the engine, since a restart is exact with the same one only.
+    ``origin`` is what only the caller knows: the name of the ``system``, and the
+    ``command`` that makes the run again.
     """
     engine = calculator.evaluator.engines[0]
     header = run_header(potential, atoms, job)
@@ -105,6 +112,7 @@ def recording_of_run(
         every=job.every,
         checkpoint_every=max(100, job.n_steps // 20),
         header={
+            **(origin or {}),
             **header,
             "inputs": {**header["inputs"], "engine": kind},
             "units": {name: scalars[name] for name in job.record if name in scalars},
@@ -160,7 +168,7 @@ def run_replicas(
     )
 
 
-def run_dynamics(
+def run_dynamics(  # noqa: PLR0913 - keyword-only
     atoms: Atoms,
     potential: str,
     folder: Path,
@@ -170,6 +178,7 @@ def run_dynamics(
     force: bool = False,
     device: str = "auto",
     progress: ProgressBar = lambda _title, _steps: lambda _step: None,
+    origin: Mapping[str, str] | None = None,
 ) -> RunOutcome:
     """Run dynamics of a structure as it is, and write it to a folder.
 
@@ -182,6 +191,7 @@ def run_dynamics(
         force: replace a run that is there.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: shows how far the steps are.
+        origin: for ``run.json``, see `recording_of_run`.
 
     Raises:
         ValueError: a folder in use, another run to resume, a structure the potential
@@ -194,6 +204,6 @@ def run_dynamics(
         require_pressure(calculator.evaluator.potential, atoms)
     check_output(folder, resume=resume, force=force)
     recording = recording_of_run(
-        calculator, potential, atoms, job, folder, resume, progress
+        calculator, potential, atoms, job, folder, resume, progress, origin=origin
     )
     return run_replicas(calculator, atoms, job, recording, progress)

@@ -5,6 +5,7 @@ dipole at every step, and write spectrum, picture and all that led to them.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     force: bool = False,
     device: str = "auto",
     progress: ProgressBar = lambda _title, _steps: lambda _step: None,
+    origin: Mapping[str, str] | None = None,
 ) -> InfraredResult:
     """Return the infrared spectrum of a molecule, and write it to a folder.
 
@@ -164,6 +166,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
         force: replace a run that is there.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: shows how far the steps are.
+        origin: for ``run.json``, see `dynamics.recording_of_run`.
 
     Raises:
         ValueError: a periodic structure, a potential without dipole, a folder in use,
@@ -178,10 +181,18 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     relaxed = relax(atoms, potential, device=device).atoms
     vibrations = harmonic_result(relaxed, potential, device=device)
     harmonic = vibrations.spectrum
+    dynamics = job.dynamics
     recording = recording_of_run(
-        calculator, potential, relaxed, job.dynamics, folder, resume, progress
+        calculator,
+        potential,
+        relaxed,
+        dynamics,
+        folder,
+        resume,
+        progress,
+        origin=origin,
     )
-    outcome = run_replicas(calculator, relaxed, job.dynamics, recording, progress)
+    outcome = run_replicas(calculator, relaxed, dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     write_harmonic(folder, vibrations)
     spectrum = comparison = None

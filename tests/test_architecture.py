@@ -31,7 +31,7 @@ LAYERS = [
     "calculator",
     "statics replicas run_spectrum ensembles",
     "dynamics_job",
-    "dynamics audit run_bands",
+    "dynamics audit report run_bands",
     "infrared path_integrals",
     "ase_plugin commands",
     "cli",
@@ -52,14 +52,14 @@ BORDERS = {
     "ase": (
         "ase_plugin atoms audit calculator cli commands compilation.structures "
         "dynamics elements evaluator infrared molecules neighbors.backends replicas "
-        "path_integrals response snapshot statics suitability training"
+        "path_integrals report response snapshot statics suitability training"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",
     "ipi": "path_integrals.child",
     "json": (
         "cli commands compilation.cache harmonic_file molecules storage spectra.files "
-        "spectra.band_files path_integrals.driver "
+        "spectra.band_files path_integrals.driver report "
         "md.manifest md.trajectory importers.mlff_model training.recipe"
     ),
     "jcamp": "spectra.jcamp_dx",

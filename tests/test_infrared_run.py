@@ -22,7 +22,7 @@ from molpool_calc.storage import save_potential
 
 FILES = {
     *("spectrum.csv", "spectrum_ir.csv", "spectrum.png", "relaxed.xyz"),
-    *("trajectory.h5", "run.json", "harmonic.json"),
+    *("trajectory.h5", "run.json", "report.html", "harmonic.json"),
 }
 
 

@@ -20,8 +20,10 @@ from molpool_calc.commands.options import (
     add_dtype,
     add_force,
     add_system,
+    origin_of,
     potential_of,
 )
+from molpool_calc.commands.report import report_or_note
 from molpool_calc.commands.spectrum import peak_table
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="folder of the results (default: SYSTEM-ir)",
     )
     add_experiment(parser)
+    add("--no-report", action="store_true", help="do not write report.html")
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     quantum.add_arguments(parser)
     add_force(parser)
@@ -109,9 +112,10 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         force=arguments.force,
         device=arguments.device,
         progress=console.bars("step"),
+        origin=origin_of(arguments),
     )
     compared = result.comparison
-    described = {
+    described: dict[str, Any] = {
         **result.describe(),
         **({} if compared is None else {"experiment": describe_comparison(compared)}),
         "folder": str(folder),
@@ -120,6 +124,11 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     if rings is not None and result.outcome.status == "finished":
         described["quantum"] = quantum.add_to(
             result, rings, arguments, folder, console, experiment
+        )
+    described["report"] = None
+    if not arguments.no_report:
+        described["report"] = report_or_note(
+            folder, potential, arguments.device, console
         )
     return described
 
@@ -139,7 +148,7 @@ def summary(result: Mapping[str, Any]) -> str:
             *_compared(result),
             f"{result['replicas']} replicas at {result['mean_temperature_k']:.0f} K"
             f"{conserved}, {result['seconds']:.0f} s",
-            f"written to {result['folder']}: spectrum.png, spectrum.csv, trajectory.h5",
+            f"written to {result['folder']}: {', '.join(_files(result))}",
             *quantum.table_of(result),
         ]
     )
@@ -149,6 +158,11 @@ def _compared(result: Mapping[str, Any]) -> list[str]:
     if "experiment" not in result:
         return []
     return [*comparison_lines(result["experiment"]), ""]
+
+
+def _files(result: Mapping[str, Any]) -> list[str]:
+    report = [] if result["report"] is None else ["report.html"]
+    return [*report, "spectrum.png", "spectrum.csv", "trajectory.h5"]
 
 
 def _experiment(system: str) -> "MeasuredPeaks | None":

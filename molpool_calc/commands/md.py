@@ -13,6 +13,7 @@ from molpool_calc.commands.options import (
     add_dtype,
     add_force,
     add_system,
+    origin_of,
     potential_of,
 )
 
@@ -134,6 +135,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         force=arguments.force,
         device=arguments.device,
         progress=bars,
+        origin=origin_of(arguments),
     )
     return {
         **outcome.describe(),

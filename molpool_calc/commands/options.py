@@ -84,6 +84,11 @@ def add_json(parser: ArgumentParser) -> None:
     )
 
 
+def origin_of(arguments: Namespace) -> dict[str, str]:
+    """Return what ``run.json`` states of the call: the system and the whole command."""
+    return {"system": arguments.system, "command": arguments.command_line}
+
+
 def potential_of(arguments: Namespace) -> str:
     """Return the potential asked for, else the one made for the bundled molecule.
 

@@ -57,9 +57,13 @@ def spectrum_from_units(
     facts: Mapping[str, Fact],
     components: Mapping[str, Float[np.ndarray, " bins"]] | None = None,
 ) -> Spectrum:
-    """Return the mean over units as a spectrum, with its band if there can be one."""
+    """Return the mean over units as a spectrum, with its band if there can be one.
+
+    Its metadata state the integral over all wavenumbers and the 95 % limits of it,
+    which cannot be had from the band.
+    """
     band = confidence_band(units)
-    return Spectrum(
+    spectrum = Spectrum(
         wavenumbers=wavenumbers,
         intensity=units.mean(axis=0),
         lower=None if band is None else band[0],
@@ -69,6 +73,13 @@ def spectrum_from_units(
         metadata=MappingProxyType({**facts, "band": _describe_band(units, facts)}),
         components=dict(components or {}),
     )
+    total = total_integral(spectrum)
+    stated: dict[str, Fact] = {
+        "integral": total.value,
+        "integral_lower": total.lower,
+        "integral_upper": total.upper,
+    }
+    return replace(spectrum, metadata=MappingProxyType({**spectrum.metadata, **stated}))
 
 
 def _describe_band(
@@ -182,8 +193,14 @@ def molar_absorption(spectrum: Spectrum) -> Spectrum:
             f"give an infrared spectrum in {INFRARED_UNIT}"
         )
     lower, upper = spectrum.lower, spectrum.upper
+    stated = {
+        name: fact * _MOLAR_ABSORPTION
+        for name, fact in spectrum.metadata.items()
+        if name.startswith("integral") and isinstance(fact, float)
+    }
     return replace(
         spectrum,
+        metadata=MappingProxyType({**spectrum.metadata, **stated}),
         intensity=spectrum.intensity * _MOLAR_ABSORPTION,
         lower=None if lower is None else lower * _MOLAR_ABSORPTION,
         upper=None if upper is None else upper * _MOLAR_ABSORPTION,
