@@ -150,7 +150,7 @@ def _density_of_states(
     rotations = _rotations(run)
     free = 3 * len(run.masses) - 3 - rotations
     choices = dict(options)
-    groups = _groups(run.atomic_numbers, choices.pop("per", "element"))
+    groups = groups_of(run.atomic_numbers, choices.pop("per", "element"))
 
     def make(estimator: Estimator) -> Spectrum:
         _require_close_frames(run, folder, every, estimator)
@@ -202,9 +202,10 @@ def _rotations(run: RunData) -> Rotations:
     return rotations_of(start.reshape(-1, 3), run.masses)
 
 
-def _groups(
+def groups_of(
     numbers: Int[np.ndarray, " atoms"], per: Literal["element", "atom"]
 ) -> dict[str, Int[np.ndarray, " members"]]:
+    """Return the atoms of each element, or each atom alone, under their names."""
     symbols = [symbol(number) for number in numbers.tolist()]
     if per == "atom":
         return {f"{name}{k}": np.array([k]) for k, name in enumerate(symbols)}

@@ -20,18 +20,18 @@ MODULES = {
 
 LAYERS = [
     "_version interfaces units elements segments pair_sums edges snapshot",
-    "atoms neighbors networks poolings molecules",
+    "atoms neighbors networks poolings molecules foreign",
     "heads pair_terms",
     "potential",
     "derivatives storage tangents connectivity",
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response harmonic_file dipole_flux estimates",
+    "response harmonic_file dipole_flux estimates trajectory_file",
     "calculator",
-    "statics replicas run_spectrum ensembles",
+    "statics replicas run_spectrum ensembles recompute trajectory_motion",
     "dynamics_job",
-    "dynamics audit report run_bands",
+    "dynamics audit report run_bands file_spectrum",
     "infrared path_integrals",
     "ase_plugin commands",
     "cli",
@@ -51,15 +51,16 @@ GROUND = {
 BORDERS = {
     "ase": (
         "ase_plugin atoms audit calculator cli commands compilation.structures "
-        "dynamics elements evaluator infrared molecules neighbors.backends replicas "
-        "path_integrals report response snapshot statics suitability training"
+        "dynamics elements evaluator foreign infrared molecules neighbors.backends "
+        "path_integrals recompute replicas report response snapshot statics "
+        "suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.trajectory training.readers",
     "ipi": "path_integrals.child",
     "json": (
         "cli commands compilation.cache harmonic_file molecules storage spectra.files "
-        "spectra.band_files path_integrals.driver report "
+        "spectra.band_files path_integrals.driver recompute report "
         "md.manifest md.trajectory importers.mlff_model training.recipe"
     ),
     "jcamp": "spectra.jcamp_dx",

@@ -5,15 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.molecules import READ_FAILURES
 from molpool_calc.training.data import Dataset, Units
 from molpool_calc.training.labelled import read_labelled
+from molpool_calc.trajectory_file import frames_of_file
 
 COMPARED = ("energy", "forces", "dipole", "polarizability")
 _ENERGIES = {"energy", "free_energy"}
@@ -53,7 +52,7 @@ def read_frames(
     elif split is not None or keys:
         raise ValueError("--split and --keys are for data sets; add --units as well")
     else:
-        yield from _read_ase(path)
+        yield from frames_of_file(path)
 
 
 def reference_values(atoms: Atoms, scalars: Collection[str] = ()) -> dict[str, Any]:
@@ -200,26 +199,6 @@ def _part(dataset: Dataset, split: str | None, path: Path) -> Dataset:
             f"{path} has no part {split!r}; its parts are {', '.join(parts) or 'none'}"
         )
     return dataset.select(chosen)
-
-
-def _read_ase(path: Path) -> Iterator[Atoms]:
-    frames = ase.io.iread(path, index=":")
-    n_frames = 0
-    while True:
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            break
-        except READ_FAILURES as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"frame {n_frames} of {path} cannot be read ({reason}); give a file of "
-                "a format that ASE reads, such as .extxyz or .traj"
-            ) from error
-        n_frames += 1
-        yield atoms
-    if n_frames == 0:
-        raise ValueError(f"{path} holds no frames; give a file with at least one")
 
 
 def _shape(name: str, n_atoms: int) -> tuple[int, ...]:

@@ -13,6 +13,12 @@ from molpool_calc.commands.experiment import (
     measured_of,
 )
 from molpool_calc.commands.options import positive_float
+from molpool_calc.commands.spectrum_files import (
+    add_files,
+    are_files,
+    output_path,
+    spectrum_of_arguments,
+)
 
 if TYPE_CHECKING:
     from molpool_calc.spectra import MeasuredSpectrum, Spectrum
@@ -47,10 +53,23 @@ _AFTERWARDS = ("experiment", "scale_wavenumbers")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add DIR and the options of the estimate."""
-    parser.epilog = "example: molpool spectrum run --kind ir --resolution 4"
+    """Add what the spectrum is of, and the options of the estimate."""
+    parser.epilog = (
+        "examples: molpool spectrum run --kind ir --resolution 4\n"
+        "          molpool spectrum md.traj --timestep-fs 0.5 -p painn-ethanol\n"
+        "          molpool spectrum md.xyz --timestep-fs 0.5 --temperature 300 "
+        "--calculator tblite.ase:TBLite,method=GFN2-xTB"
+    )
     add = parser.add_argument
-    add("folder", metavar="DIR", type=Path, help="folder of a run of molpool md or ir")
+    add(
+        "sources",
+        metavar="SOURCE",
+        type=Path,
+        nargs="+",
+        help="folder of a run of molpool md or ir, or trajectories that ASE reads "
+        "(several of them are replicas)",
+    )
+    add_files(parser)
     add(
         "--kind",
         choices=KINDS,
@@ -91,7 +110,12 @@ def _add_options_of_kinds(parser: ArgumentParser) -> None:
         choices=CORRECTIONS,
         help="of ir and raman: of the classical autocorrelation (default: harmonic)",
     )
-    add("--temperature", type=float, help="of ir and raman: in K, where none is stated")
+    add(
+        "--temperature",
+        type=float,
+        help="of ir and raman: in K, where none is stated (default of trajectory "
+        "files: as their atoms move)",
+    )
     add("--laser-nm", type=float, help="of raman: wavelength (default: 532)")
     add(
         "--polarization",
@@ -120,11 +144,11 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         write_spectrum,
     )
 
-    kind, folder = arguments.kind, arguments.folder
+    kind, folder = arguments.kind, arguments.sources[0]
     options = _options(arguments)
     measured = measured_of(arguments, console)
-    spectrum = _compute(arguments, options)
-    path = folder / f"spectrum_{kind}.csv"
+    spectrum = _compute(arguments, options, console)
+    path = output_path(arguments)
     write_spectrum(spectrum, path)
     files, shown, compared = {"file": str(path)}, spectrum, {}
     if measured is not None:
@@ -136,7 +160,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         compared = {"experiment": describe_comparison(comparison)}
     if arguments.plot:
         files["picture"] = str(path.with_suffix(".png"))
-        _draw(arguments, shown, measured)
+        _draw(arguments, path.with_suffix(".png"), shown, measured)
     total = total_integral(spectrum)
     return {
         **files,
@@ -151,11 +175,15 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     }
 
 
-def _compute(arguments: Namespace, options: Mapping[str, Any]) -> "Spectrum":
+def _compute(
+    arguments: Namespace, options: dict[str, Any], console: Console
+) -> "Spectrum":
+    if are_files(arguments):
+        return spectrum_of_arguments(arguments, options, console)
     from molpool_calc.run_spectrum import spectrum_of_run  # noqa: PLC0415
 
     return spectrum_of_run(
-        arguments.folder,
+        arguments.sources[0],
         kind=arguments.kind,
         resolution=arguments.resolution,
         window=arguments.window,
@@ -168,12 +196,14 @@ def _compute(arguments: Namespace, options: Mapping[str, Any]) -> "Spectrum":
 
 
 def _draw(
-    arguments: Namespace, spectrum: "Spectrum", measured: "MeasuredSpectrum | None"
+    arguments: Namespace,
+    path: Path,
+    spectrum: "Spectrum",
+    measured: "MeasuredSpectrum | None",
 ) -> None:
     from molpool_calc.spectra import plot_infrared, plot_spectrum  # noqa: PLC0415
 
-    path = arguments.folder / f"spectrum_{arguments.kind}.png"
-    title = f"{arguments.folder.resolve().name}, {arguments.kind}"
+    title = f"{arguments.sources[0].resolve().name}, {arguments.kind}"
     if arguments.kind == "ir":
         plot_infrared(spectrum, path, title=title, experiment=measured)
     else:

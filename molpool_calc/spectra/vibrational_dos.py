@@ -1,13 +1,14 @@
 """Vibrational densities of states, in modes per cm⁻¹, from velocities along MD."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.integrate import trapezoid
 
-from molpool_calc.spectra.correlation import CM_PER_FS
+from molpool_calc.spectra.correlation import CM_PER_FS, central_difference_response
 from molpool_calc.spectra.estimator import (
     Estimator,
     Fact,
@@ -155,6 +156,37 @@ def vibrational_dos(
     }
     return spectrum_from_units(
         wavenumbers, total * scale, unit=DOS_UNIT, facts=facts, components=shares
+    )
+
+
+def lost_by_differences(density: SpectralDensity, interval_fs: float) -> float:
+    """Return by what to multiply the mean square of differences to get the true one."""
+    x, mean = density.wavenumbers, density.units.mean(axis=0)
+    whole = mean / central_difference_response(x, interval_fs)
+    return float(trapezoid(whole, x) / trapezoid(mean, x))
+
+
+def correct_differences(spectrum: Spectrum, interval_fs: float) -> Spectrum:
+    """Return a density of states of velocities that were central differences.
+
+    Their response ``(sin ωΔt/ωΔt)²`` is divided out. The integral over the reported
+    range stays that of the degrees of freedom.
+
+    Args:
+        spectrum: As `vibrational_dos` makes it of the differences.
+        interval_fs: Between two positions.
+    """
+    factor = 1.0 / central_difference_response(spectrum.wavenumbers, interval_fs)
+    x, y = spectrum.wavenumbers, spectrum.intensity
+    factor = factor * (trapezoid(y, x) / trapezoid(factor * y, x))
+    lower, upper = spectrum.lower, spectrum.upper
+    return replace(
+        spectrum,
+        intensity=y * factor,
+        lower=None if lower is None else lower * factor,
+        upper=None if upper is None else upper * factor,
+        units_intensity=spectrum.units_intensity * factor,
+        components={name: row * factor for name, row in spectrum.components.items()},
     )
 
 
