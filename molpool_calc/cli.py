@@ -118,18 +118,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_INPUT
     if result.get("reason"):
         console.note(str(result["reason"]))
-    return EXIT_CODES[result.get("status", "finished")]
+    code = EXIT_CODES[result.get("status", "finished")]
+    return STOPPED if code == DONE and result.get("stopped") else code
 
 
 def _run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
-    """Run the command; a calculation that failed is a run stopped by a guard."""
+    """Run the command; a calculation that failed is a run stopped by a guard.
+
+    So is a run that could not be written on.
+    """
     command: Command = arguments.command
     try:
         return command.run(arguments, console)
     except RuntimeError as error:
         from ase.calculators.calculator import CalculatorError  # noqa: PLC0415
 
-        if not isinstance(error, CalculatorError):
+        from molpool_calc.md.failure import WriteFailure  # noqa: PLC0415
+
+        if not isinstance(error, CalculatorError | WriteFailure):
             raise
         return {"status": "stopped", "reason": str(error)}
 

@@ -114,7 +114,7 @@ def recording_of_run(
         header={
             **(origin or {}),
             **header,
-            "inputs": {**header["inputs"], "engine": kind},
+            "inputs": {**header["inputs"], "engine": kind, "guard": asdict(job.limits)},
             "units": {name: scalars[name] for name in job.record if name in scalars},
         },
         resume=resume,
@@ -165,6 +165,7 @@ def run_replicas(
         n_steps=job.n_steps,
         recording=recording,
         progress=bar,
+        guard=job.limits,
     )
 
 
@@ -196,6 +197,7 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
     Raises:
         ValueError: a folder in use, another run to resume, a structure the potential
             does not cover, or a pooling that is unsuitable for it.
+        WriteFailure: what happens can no longer be written, as on a full disk.
     """
     calculator = calculator_of_run(potential, job, folder, resume, device)
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from molpool_calc.compilation.engine import Compile
 from molpool_calc.dipole_flux import DIPOLE_FLUX
 from molpool_calc.ensembles import Options, integrator_of, refuse_misplaced
+from molpool_calc.md.guard import Limits, usual_limits
 from molpool_calc.md.integrators import Integrator, Langevin
 
 
@@ -35,6 +36,7 @@ class DynamicsJob:
         pressure_bar: of the surroundings, bar; by default 1.
         barostat_relaxation_fs: of the volume, fs; by default 1000.
         compressibility_per_bar: an estimate, 1/bar; by default that of water, 4.5e-5.
+        guard: what stops a replica; by default the usual limits at the temperature.
     """
 
     ensemble: str
@@ -57,6 +59,7 @@ class DynamicsJob:
     pressure_bar: float | None = None
     barostat_relaxation_fs: float | None = None
     compressibility_per_bar: float | None = None
+    guard: Limits | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -74,6 +77,12 @@ class DynamicsJob:
                 f"{DIPOLE_FLUX} is that of a cell that stays as it is, but that of npt "
                 "moves; equilibrate with npt and record it with nve"
             )
+
+    @property
+    def limits(self) -> Limits:
+        """What stops a replica."""
+        usual = usual_limits(self.temperature)
+        return usual if self.guard is None else self.guard
 
     @property
     def options(self) -> Options:

@@ -39,3 +39,8 @@ def mass_table() -> Float[Tensor, " elements"]:
 def covalent_radius(atomic_number: int) -> float:
     """Return the covalent radius in Å (Cordero et al. 2008, Dalton Trans. 2832)."""
     return float(covalent_radii[atomic_number])
+
+
+def covalent_radius_table() -> Float[Tensor, " elements"]:
+    """Return the covalent radius (Å) of every atomic number, as `covalent_radius`."""
+    return torch.tensor(covalent_radii, dtype=torch.float64)

@@ -25,6 +25,7 @@ from molpool_calc.dynamics import (
 from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.estimates import MAXIMUM, finest_resolution
 from molpool_calc.harmonic_file import write_harmonic
+from molpool_calc.md.guard import Limits
 from molpool_calc.md.manifest import check_output
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.run_bands import compare_run
@@ -66,6 +67,7 @@ class InfraredJob:
         compile: as of the calculator; ``"auto"`` compiles for long runs.
         wavenumber_scale: factor of computed wavenumbers where they are compared with
             an experiment.
+        guard: what stops a replica; by default the usual limits at the temperature.
     """
 
     temperature: float = 300.0
@@ -80,6 +82,7 @@ class InfraredJob:
     allow_unsuitable_pooling: bool = False
     compile: Compile = "auto"
     wavenumber_scale: float = 1.0
+    guard: Limits | None = None
 
     @property
     def dynamics(self) -> DynamicsJob:
@@ -98,6 +101,7 @@ class InfraredJob:
             dtype=self.dtype,
             allow_unsuitable_pooling=self.allow_unsuitable_pooling,
             compile=self.compile,
+            guard=self.guard,
         )
 
 
@@ -131,6 +135,7 @@ class InfraredResult:
             "harmonic_ir_km_mol": self.harmonic.ir_km_mol.tolist(),
             "status": self.outcome.status,
             "reason": self.outcome.reason,
+            "stopped": [stop.describe() for stop in self.outcome.stopped],
             "seconds": self.seconds,
         }
 
@@ -196,7 +201,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     write_harmonic(folder, vibrations)
     spectrum = comparison = None
-    if _finest((outcome.steps_done - 1) * job.timestep_fs) < MAXIMUM:
+    if _finest((outcome.good_steps - 1) * job.timestep_fs) < MAXIMUM:
         spectrum = _spectrum(folder, job, outcome)
         if isinstance(experiment, MeasuredSpectrum):
             comparison = compare_run(

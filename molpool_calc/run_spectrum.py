@@ -1,6 +1,7 @@
 """The spectra of a recorded run, as fine as its length allows."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from jaxtyping import Int
 from molpool_calc.elements import symbol
 from molpool_calc.estimates import MAXIMUM, Fineness, Samples, estimate
 from molpool_calc.md.trajectory import RunData, read_run
+from molpool_calc.md.whole import whole_replicas
 from molpool_calc.spectra import (
     Estimator,
     Spectrum,
@@ -61,7 +63,8 @@ def spectrum_of_run(
         raise ValueError(
             f"there is no spectrum of kind {kind}; give one of {', '.join(_OF_KIND)}"
         )
-    run = read_run(folder)
+    recorded = read_run(folder)
+    run = whole_replicas(recorded)
     fineness = Fineness(
         resolution=resolution,
         window=window,
@@ -69,7 +72,21 @@ def spectrum_of_run(
         maximum=maximum,
         highest_wavenumber=highest_wavenumber,
     )
-    return estimate(_OF_KIND[kind](run, folder, options), fineness)
+    spectrum = estimate(_OF_KIND[kind](run, folder, options), fineness)
+    return _with_stops_stated(spectrum, recorded, run)
+
+
+def _with_stops_stated(
+    spectrum: Spectrum, recorded: RunData, used: RunData
+) -> Spectrum:
+    """Return the spectrum; its metadata says what the guard cost it, if anything."""
+    if used is recorded:
+        return spectrum
+    stated = {
+        "replicas_left_out": len(recorded.good_steps) - len(used.good_steps),
+        "steps_left_out": len(recorded.times_fs) - len(used.times_fs),
+    }
+    return replace(spectrum, metadata={**spectrum.metadata, **stated})
 
 
 def _infrared(run: RunData, folder: Path, options: Mapping[str, Any]) -> Samples:

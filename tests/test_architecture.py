@@ -56,12 +56,12 @@ BORDERS = {
         "suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
-    "h5py": "md.trajectory training.readers",
+    "h5py": "md.h5md training.readers",
     "ipi": "path_integrals.child",
     "json": (
         "cli commands compilation.cache harmonic_file molecules storage spectra.files "
         "spectra.band_files path_integrals.driver recompute report "
-        "md.manifest md.trajectory importers.mlff_model training.recipe"
+        "md.manifest md.h5md importers.mlff_model training.recipe"
     ),
     "jcamp": "spectra.jcamp_dx",
     "matplotlib": "spectra.plot training.curve",

@@ -53,7 +53,9 @@ def test_a_second_signal_does_not_wait_for_the_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["energy", "forces", "dipole"])
-def test_a_value_that_is_not_finite_stops_the_run(tmp_path: Path, what: str) -> None:
+def test_a_value_that_is_not_finite_stops_its_replica_alone(
+    tmp_path: Path, what: str
+) -> None:
     def spoil(response: Response) -> Response:
         values = getattr(response, what).clone()
         values[-1] = torch.inf if what == "forces" else torch.nan
@@ -61,13 +63,44 @@ def test_a_value_that_is_not_finite_stops_the_run(tmp_path: Path, what: str) -> 
 
     folder = tmp_path / "r"
     outcome = run(folder, "nve", 80, force_field=Faulty(51, spoil), every=1)
-    assert (outcome.status, outcome.steps_done) == ("stopped", 49)
-    assert outcome.reason is not None
+    assert (outcome.status, outcome.steps_done) == ("finished", 80)
+    (stop,) = outcome.stopped
+    assert (stop.replica, stop.step, stop.quantity) == (1, 50, "not finite")
     named = "kinetic energy" if what == "forces" else what
-    assert f"the {named} of replica 1 is not finite at step 50" in outcome.reason
-    assert "shorter time step" in outcome.reason
+    assert stop.reason == f"the {named} of replica 1 at step 50 is not finite"
+    assert "shorter time step" in stop.advice
+    assert outcome.reason == f"1 of 2 replicas stopped, first: {stop.sentence}"
+    data = read_run(folder)
+    assert data.good_steps.tolist() == [81, 50]
+    for values in (data.energies, data.kinetic, data.heat, data.dipoles):
+        assert np.isfinite(values[1, :50]).all()
+        assert np.isnan(values[1, 50:]).all()
+    for values in (data.positions, data.velocities):
+        assert np.isfinite(values[1, :50]).all()
+        assert np.isnan(values[1, 50:]).all()
+    written = json.loads((folder / "run.json").read_text())
+    assert written["stopped"] == [stop.describe()]
+    assert written["reason"] == outcome.reason
+    run(tmp_path / "whole", "nve", 80, every=1)
+    whole = read_run(tmp_path / "whole")
+    np.testing.assert_array_equal(data.dipoles[0], whole.dipoles[0])
+    np.testing.assert_array_equal(data.positions[0], whole.positions[0])
+    np.testing.assert_array_equal(data.dipoles[1, :50], whole.dipoles[1, :50])
+
+
+def test_a_run_ends_before_the_step_that_stops_its_last_replica(
+    tmp_path: Path,
+) -> None:
+    def spoil(response: Response) -> Response:
+        return replace(response, energy=response.energy * torch.nan)
+
+    folder = tmp_path / "r"
+    outcome = run(folder, "nve", 80, force_field=Faulty(51, spoil), every=1)
+    assert (outcome.status, outcome.steps_done) == ("stopped", 49)
+    assert [stop.replica for stop in outcome.stopped] == [0, 1]
     data = read_run(folder)
     assert data.status == "stopped"
+    assert data.good_steps.tolist() == [50, 50]
     assert data.positions.shape[1] == len(data.times_fs) == 50
     assert np.isfinite(data.positions).all()
     assert json.loads((folder / "run.json").read_text())["reason"] == outcome.reason

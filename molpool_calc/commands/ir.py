@@ -13,6 +13,7 @@ from molpool_calc.commands.experiment import (
     describe_comparison,
     measured_of,
 )
+from molpool_calc.commands.guard import add_guard, limits_of
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
     add_compile,
@@ -75,6 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_compile(parser)
     add_device(parser)
     add_dtype(parser, "float32")
+    add_guard(parser)
 
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
@@ -100,6 +102,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         allow_unsuitable_pooling=arguments.allow_unsuitable_pooling,
         compile=arguments.compile,
         wavenumber_scale=arguments.scale_wavenumbers or 1.0,
+        guard=limits_of(arguments),
     )
     result = run_infrared(
         atoms,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
+from molpool_calc.commands.guard import add_guard, limits_of
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
     add_compile,
@@ -78,6 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_compile(parser)
     add_device(parser)
     add_dtype(parser, "float32")
+    add_guard(parser)
 
 
 def _add_options_of_ensembles(parser: ArgumentParser) -> None:
@@ -185,4 +187,5 @@ def _job(arguments: Namespace) -> "DynamicsJob":
         for key, value in all_values.items()
         if not (key in _WITHOUT_DEFAULT and value is None)
     }
+    given["guard"] = limits_of(arguments)
     return DynamicsJob(**{**given, "record": tuple(arguments.record)})

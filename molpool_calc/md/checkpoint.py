@@ -2,6 +2,9 @@
 
 import io
 import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,20 @@ from molpool_calc.md.records import write_atomically
 from molpool_calc.md.state import MDState, Response
 
 CHECKPOINT = "checkpoint.npz"
+RECENT = "recent_"
+"""Beginning of the names of the last frames in a checkpoint."""
+
 OTHER = "other "
 """Beginning of the names of recorded properties in a checkpoint."""
 
 
-def save_checkpoint(path: Path, state: MDState) -> None:
-    """Write the state to disk, exactly; a kill leaves the old or the new one."""
+def save_checkpoint(
+    path: Path, state: MDState, recent: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the state to disk, exactly; a kill leaves the old or the new one.
+
+    ``recent`` are the last frames, as `last_frames.LastFrames` gives them.
+    """
     response = state.response
     tensors = {
         "positions": state.positions,
@@ -36,6 +47,7 @@ def save_checkpoint(path: Path, state: MDState) -> None:
     }
     tensors |= {name: given for name, given in optional.items() if given is not None}
     tensors |= {OTHER + name: values for name, values in response.others.items()}
+    tensors |= recent or {}
     arrays: dict[str, Any] = {"step": np.int64(state.step)}
     for name, tensor in tensors.items():
         arrays[name] = tensor.cpu().numpy()
@@ -52,18 +64,41 @@ def load_checkpoint(path: Path, device: torch.device) -> MDState:
     Raises:
         ValueError: If the file is damaged or not a checkpoint.
     """
+    with _reading(path):
+        return _state(_tensors(path), device)
+
+
+def load_recent(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Return the last frames that were saved with a state, on the given device.
+
+    Raises:
+        ValueError: If the file is damaged or not a checkpoint.
+    """
+    with _reading(path):
+        tensors = _tensors(path)
+    return {k: v.to(device) for k, v in tensors.items() if k.startswith(RECENT)}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged or foreign file raises into one sentence."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        tensors = {name: torch.from_numpy(arrays.pop(name)) for name in list(arrays)}
-        return _state(tensors, device)
+        yield
     except (
         OSError,
         EOFError,
         KeyError,
         TypeError,
+        AttributeError,
         ValueError,
+        RuntimeError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as e:
         raise ValueError(
             f"{path} is damaged or not a checkpoint of molecular dynamics ({e}); "

@@ -1,7 +1,8 @@
 """The file ``run.json`` of a run: what was asked for, and how it ended.
 
 Its keys: ``format``; ``status`` (``running`` also stands for killed); ``reason``;
-``n_steps``; ``steps_done``; ``inputs`` and everything else that the caller gave;
+``n_steps``; ``steps_done``; ``stopped``, the replicas that the guard has stopped so
+far, see `stops.Stop`; ``inputs`` and everything else that the caller gave;
 ``dynamics``, what the run itself knows; and, once it has ended,
 ``drift_mev_per_atom_per_ps`` and ``mean_temperature`` for each replica and
 ``seconds``. A run may be resumed with the same ``inputs`` and ``dynamics`` only.
@@ -9,20 +10,30 @@ Its keys: ``format``; ``status`` (``running`` also stands for killed); ``reason`
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from molpool_calc.md.cell import cell_observables
 from molpool_calc.md.checkpoint import CHECKPOINT
+from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.records import FRAMES, STEPS, write_atomically
 from molpool_calc.md.state import MDState, MDSystem
 
 MANIFEST = "run.json"
 TRAJECTORY = "trajectory.h5"
+LAST_FRAMES = "stopped_replica_{replica}.extxyz"
 FORMAT = 1
 
 Manifest = dict[str, Any]
+
+_NEEDED = {
+    "status": str,
+    "inputs": dict,
+    "dynamics": dict,
+    "n_steps": int,
+}
 
 
 def check_output(folder: Path, *, resume: bool, force: bool) -> None:
@@ -70,6 +81,7 @@ def describe_run(
     every: int,
     n_steps: int,
     header: Mapping[str, Any],
+    guard: Limits = NO_LIMITS,
 ) -> Manifest:
     """Return the manifest of a run that begins, in values that JSON returns alike.
 
@@ -106,11 +118,13 @@ def describe_run(
         "atomic_numbers": numbers[:n_atoms],
         "masses": masses[:n_atoms],
         "free": system.free,
+        "guard": asdict(guard),
         "degrees_of_freedom": system.degrees_of_freedom.tolist(),
         "cell": None if system.cell is None else system.cell.tolist(),
         "pbc": None if system.pbc is None else system.pbc.tolist(),
     }
     begun = {"format": FORMAT, "status": "running", "reason": None, "steps_done": 0}
+    begun["stopped"] = []
     manifest = {**header, **begun, "n_steps": n_steps, "dynamics": dynamics}
     copy: Manifest = json.loads(json.dumps(manifest, allow_nan=False))
     return copy
@@ -157,6 +171,11 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has the format {found!r}, but this version reads {FORMAT}; read "
             "the run with the version that wrote it"
         )
+    for key, kind in _NEEDED.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(
+                f"{path} has no {key}, so it is not as a run wrote it; restore it"
+            )
     checked: Manifest = manifest
     return checked
 
@@ -169,6 +188,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _remove_run(folder: Path) -> None:
     """Remove the files of a run, the manifest last: until then it is still a run."""
+    for path in folder.glob(LAST_FRAMES.format(replica="*")):
+        path.unlink()
     for name in (CHECKPOINT, TRAJECTORY, STEPS, FRAMES, MANIFEST):
         (folder / (name + ".tmp")).unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)

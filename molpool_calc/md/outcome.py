@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from molpool_calc.md.manifest import Manifest
-from molpool_calc.md.records import Records
+from molpool_calc.md.records import Records, good_steps
+from molpool_calc.md.stops import Stop
 from molpool_calc.units import BAR, BOLTZMANN
 
 Status = Literal["finished", "interrupted", "stopped"]
@@ -19,9 +20,14 @@ class RunOutcome:
 
     ``drift_mev_per_atom_per_ps`` is the slope of the conserved energy (total energy
     less the heat from the thermostat) by linear regression over all recorded steps,
-    resumed ones included; ``None`` with fewer than two of them. ``seconds`` were
-    spent in this call and those before it that ended by themselves. Volume (Å³) and
-    pressure are those of runs at constant pressure.
+    resumed ones included; ``None`` with fewer than two of them. Of a replica that the
+    guard stopped, its good steps count. ``seconds`` were spent in this call and those
+    before it that ended by themselves. Volume (Å³) and pressure are those of runs at
+    constant pressure.
+
+    ``stopped`` lists the replicas that the guard stopped. The status is ``stopped``
+    only if no replica is left; a run in which some were stopped and the others came to
+    the end is ``finished``. ``reason`` is a sentence about those that were stopped.
     """
 
     status: Status
@@ -32,6 +38,16 @@ class RunOutcome:
     seconds: float
     mean_volume: tuple[float, ...] | None = None
     mean_pressure_bar: tuple[float, ...] | None = None
+    stopped: tuple[Stop, ...] = ()
+
+    @property
+    def good_steps(self) -> int:
+        """The step up to which all replicas are good that can be analysed together.
+
+        Replicas that were stopped do not count, unless all were.
+        """
+        ends = [stop.step - 1 for stop in self.stopped]
+        return min(ends) if self.status == "stopped" else self.steps_done
 
     def describe(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -64,18 +80,24 @@ def measure(records: Records, manifest: Manifest) -> dict[str, Any]:
     """Return drift and mean temperature of each replica, under their JSON names."""
     dynamics = manifest["dynamics"]
     freedom = np.maximum(dynamics["degrees_of_freedom"], 1.0)
-    means = 2.0 * records["kinetic"].mean(axis=0) / (freedom * BOLTZMANN)
-    drift = None
-    if len(records) > 1:
-        slopes = energy_drift(
-            records["step"],
-            records["energy"] + records["kinetic"] - records["heat"],
-            timestep_fs=dynamics["timestep_fs"],
-            n_atoms=len(dynamics["atomic_numbers"]),
-        )
-        drift = tuple(slopes.tolist())
+    lengths = good_steps(records)
+    means, slopes = np.empty(len(lengths)), np.zeros(len(lengths))
+    for length in np.unique(lengths):
+        # a replica that was stopped is NaN from then on
+        own, good = lengths == length, records[:length]
+        kinetic = good["kinetic"][:, own]
+        means[own] = 2.0 * kinetic.mean(axis=0) / (freedom[own] * BOLTZMANN)
+        if length > 1:
+            slopes[own] = energy_drift(
+                good["step"],
+                good["energy"][:, own] + kinetic - good["heat"][:, own],
+                timestep_fs=dynamics["timestep_fs"],
+                n_atoms=len(dynamics["atomic_numbers"]),
+            )
     return {
-        "drift_mev_per_atom_per_ps": drift,
+        "drift_mev_per_atom_per_ps": tuple(slopes.tolist())
+        if len(records) > 1
+        else None,
         "mean_temperature": tuple(means.tolist()),
         **_means_of_cells(records),
     }

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float64
-from torch import Tensor
+from jaxtyping import Bool
 
-from molpool_calc.md.cell import cell_observables
 from molpool_calc.md.checkpoint import CHECKPOINT, save_checkpoint
+from molpool_calc.md.checks import Row
+from molpool_calc.md.last_frames import LastFrames
 from molpool_calc.md.manifest import Manifest
 from molpool_calc.md.records import FRAMES, STEPS, RecordWriter
-from molpool_calc.md.state import MDState, MDSystem, kinetic_energy
+from molpool_calc.md.state import MDState, MDSystem
 from molpool_calc.md.trajectory import layouts
 from molpool_calc.units import FEMTOSECOND
 
@@ -62,75 +61,58 @@ class Recorder:
         """Open the streams, cut to those of step ``resumed_at``, or empty if -1."""
         self._system = system
         self._recording = recording
-        self._columns: list[str] = manifest["dynamics"]["observables"]
-        self._steps_layout, frames_layout = layouts(manifest)
+        self.checkpoint_every = recording.checkpoint_every
+        self.recorded = self.checkpointed = max(resumed_at, 0)
+        steps_layout, frames_layout = layouts(manifest)
         kept = n_records(resumed_at, recording.every) if resumed_at >= 0 else (0, 0)
         folder = recording.folder
-        self._steps = RecordWriter(folder / STEPS, self._steps_layout, kept[0])
+        self._steps = RecordWriter(folder / STEPS, steps_layout, kept[0])
         self._frames = RecordWriter(folder / FRAMES, frames_layout, kept[1])
 
-    def record(self, state: MDState) -> str | None:
-        """Append the state; or return what is not finite in it, appending nothing."""
-        response = state.response
-        values = {
-            "energy": response.energy,
-            "kinetic": kinetic_energy(self._system, state.momenta),
-            "heat": state.heat,
-            **cell_observables(self._system, state),
-            "dipole": response.dipole,
-            **response.others,
-        }
-        row = torch.cat([_given(values[name]).flatten() for name in self._columns])
-        numbers = row.cpu().numpy()
-        if not np.isfinite(numbers).all():
-            return self._fault(state, numbers.tobytes())
+    def record(
+        self, state: MDState, numbers: Row, stopped: Bool[np.ndarray, " replicas"]
+    ) -> None:
+        """Append a state.
+
+        Args:
+            state: Gives the frame.
+            numbers: What is recorded of it at every step, column after column.
+            stopped: Replicas of which frames hold NaN.
+        """
         self._steps.append(state.step, numbers.tobytes())
         if state.step % self._recording.every == 0:
-            self._append_frame(state)
-        return None
+            self._append_frame(state, stopped)
+        self.recorded = state.step
 
-    def checkpoint(self, state: MDState) -> None:
-        """Make the streams up to the state durable, then the state itself."""
+    def checkpoint(self, state: MDState, frames: LastFrames) -> None:
+        """Make the streams up to the state durable, then state and last frames."""
         n_steps, n_frames = n_records(state.step, self._recording.every)
         self._steps.sync(n_steps)
         self._frames.sync(n_frames)
-        save_checkpoint(self._recording.folder / CHECKPOINT, state)
+        path = self._recording.folder / CHECKPOINT
+        save_checkpoint(path, state, frames.arrays(state.step))
+        self.checkpointed = state.step
 
     def close(self) -> None:
         """Close the streams; what was recorded stays."""
         self._steps.close()
         self._frames.close()
 
-    def _append_frame(self, state: MDState) -> None:
+    def _append_frame(
+        self, state: MDState, stopped: Bool[np.ndarray, " replicas"]
+    ) -> None:
         velocities = state.momenta / self._system.masses[:, None] * FEMTOSECOND
-        columns = [state.positions, velocities.float()]
+        frame = {"position": state.positions, "velocity": velocities.float()}
         if state.cell is not None:
-            columns.append(state.cell)
+            frame["cell"] = state.cell
+        columns = {name: values.cpu().numpy() for name, values in frame.items()}
+        if stopped.any():
+            for name, column in columns.items():
+                rows = np.repeat(stopped, len(column) // len(stopped))
+                hole = column.dtype.type(np.nan)
+                columns[name] = np.where(
+                    rows.reshape(-1, *[1] * (column.ndim - 1)), hole, column
+                )
         self._frames.append(
-            state.step, *(column.cpu().numpy().tobytes() for column in columns)
+            state.step, *(column.tobytes() for column in columns.values())
         )
-
-    def _fault(self, state: MDState, numbers: bytes) -> str:
-        padded = state.step.to_bytes(8, "little") + numbers + bytes(4)
-        record = np.frombuffer(padded, self._steps_layout)[0]
-        finite = {name: np.isfinite(record[name]) for name in self._columns}
-        name = next(name for name in self._columns if not finite[name].all())
-        rows = finite[name].reshape(len(finite[name]), -1)
-        replicas = ", ".join(map(str, np.flatnonzero(~rows.all(axis=1))))
-        quantity = {"kinetic": "kinetic energy"}.get(name, name)
-        return (
-            f"the {quantity} of replica {replicas} is not finite at step {state.step}, "
-            f"all is well up to step {state.step - 1}; try a shorter time step, a "
-            "lower temperature or a relaxed structure"
-        )
-
-
-def _given(
-    values: Float64[Tensor, " *shape"] | None,
-) -> Float64[Tensor, " *shape"]:
-    if values is None:
-        raise TypeError(
-            "the force field gave a dipole at first and then none; it must give the "
-            "same properties at every step"
-        )
-    return values

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 STEPS = "steps.bin"
 FRAMES = "frames.bin"
@@ -71,24 +71,37 @@ def frame_layout(
     return np.dtype([("step", "<i8"), *columns, ("crc32", "<u4")])
 
 
+def good_steps(records: Records) -> Int[np.ndarray, " replicas"]:
+    """Return how many records of steps are good for each replica.
+
+    A replica that the guard stopped has NaN from the first bad step on.
+    """
+    good: Int[np.ndarray, " replicas"] = np.isfinite(records["energy"]).sum(axis=0)
+    return good
+
+
 class RecordWriter:
-    """Appends records to a stream; each is handed to the system before the next."""
+    """Appends records to a stream; each is handed to the system before the next.
+
+    Nothing is buffered: what could not be written whole, as on a full disk, leaves a
+    torn tail, and no later call tries to write the rest.
+    """
 
     def __init__(self, path: Path, layout: np.dtype[np.void], n_kept: int) -> None:
         """Open the stream, keeping its first ``n_kept`` records."""
         self._size = layout.itemsize
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(n_kept * self._size)
 
     def append(self, step: int, *values: bytes) -> None:
         """Append a record made of the step and the bytes of the columns."""
         payload = b"".join((step.to_bytes(8, "little", signed=True), *values))
-        self._file.write(payload + zlib.crc32(payload).to_bytes(4, "little"))
-        self._file.flush()
+        left = memoryview(payload + zlib.crc32(payload).to_bytes(4, "little"))
+        while left:
+            left = left[self._file.write(left) :]
 
     def sync(self, n_kept: int) -> None:
         """Cut to the first ``n_kept`` records and wait until they are on the disk."""
-        self._file.flush()
         self._file.truncate(n_kept * self._size)
         os.fsync(self._file.fileno())
 
@@ -124,9 +137,13 @@ def write_records(path: Path, records: Records) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is afterwards either complete, on the disk, or as before."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-    replace_durably(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+        replace_durably(temporary, path)
+    except OSError:  # no half a file on a full disk
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_durably(temporary: Path, path: Path) -> None:

@@ -6,18 +6,18 @@ checkpoint holds the state exactly. The number of records that belong to a state
 follows from its step, so the streams are cut to it when a run goes on.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 import torch
 
-from molpool_calc.md.checkpoint import CHECKPOINT, load_checkpoint
+from molpool_calc.md.checkpoint import CHECKPOINT, load_checkpoint, load_recent
+from molpool_calc.md.checks import Checks
+from molpool_calc.md.failure import WriteFailure
+from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.manifest import (
     Manifest,
@@ -30,6 +30,7 @@ from molpool_calc.md.manifest import (
 from molpool_calc.md.outcome import RunOutcome, Status, measure
 from molpool_calc.md.recorder import Recorder, Recording, n_records
 from molpool_calc.md.records import STEPS, read_records
+from molpool_calc.md.signals import stop_request
 from molpool_calc.md.state import (
     ForceField,
     MDState,
@@ -37,6 +38,7 @@ from molpool_calc.md.state import (
     kinetic_energy,
     remove_rigid_motion,
 )
+from molpool_calc.md.stops import summarise
 from molpool_calc.md.trajectory import (
     assemble,
     layouts,
@@ -44,6 +46,7 @@ from molpool_calc.md.trajectory import (
     remove_streams,
     restore_streams,
 )
+from molpool_calc.md.watch import Watch
 
 
 def simulate(
@@ -55,12 +58,14 @@ def simulate(
     n_steps: int,
     recording: Recording,
     progress: Callable[[int], None] | None = None,
+    guard: Limits = NO_LIMITS,
 ) -> RunOutcome:
     """Run until step ``n_steps``, recording on the way, and return how it ended.
 
     The first Ctrl-C (or SIGTERM) ends the run after the current step, with a
     checkpoint and a readable ``trajectory.h5``; a second one does not wait for the
-    step. A value that is not finite ends it too, before it is recorded.
+    step. A replica with a value that is not finite, or beyond a limit of the guard, is
+    stopped by itself: its numbers are NaN from that step on, and the others go on.
 
     Args:
         force_field: Gives energies, forces and dipoles.
@@ -71,14 +76,16 @@ def simulate(
         n_steps: Counted from the start, also for a resumed run.
         recording: Where and how often to write.
         progress: Called after each step with its number.
+        guard: What no replica may do.
 
     Returns:
         The outcome, also written to ``run.json``.
 
     Raises:
-        ValueError: If the folder is in use, the first state is not finite or has
-            rigid motion that the system rules out, or a run is resumed with other
-            inputs, fewer steps, or damaged files.
+        ValueError: If the folder is in use, the first state is not finite, beyond a
+            limit or has rigid motion that the system rules out, or a run is resumed
+            with other inputs, fewer steps, or damaged files.
+        WriteFailure: If what happens can no longer be written, as on a full disk.
     """
     started = time.perf_counter()
     check_output(recording.folder, resume=recording.resume, force=False)
@@ -89,22 +96,39 @@ def simulate(
         every=recording.every,
         n_steps=n_steps,
         header=recording.header,
+        guard=guard,
     )
+    checks = Checks(
+        system,
+        guard,
+        manifest["dynamics"]["observables"],
+        timestep_fs=integrator.timestep_fs,
+        has_spread=state.response.spread is not None,
+    )
+    watch = Watch(system, checks, recording.folder)
     begin = _resume if recording.resume else _start
-    start = begin(system, state, recording, manifest)
-    with _stop_request() as request:
+    start = begin(system, state, recording, manifest, watch)
+    with stop_request() as request:
         recorder = Recorder(system, recording, manifest, start.recorded_step)
-        with closing(recorder):
-            state, reason = _advance(
-                lambda current: integrator(system, current, force_field),
-                start,
-                recorder,
-                ends=lambda step: step >= n_steps or request.received,
-                every=recording.checkpoint_every,
-                progress=progress,
-            )
-        seconds = start.seconds + time.perf_counter() - started
-        return _conclude(recording.folder, manifest, state.step, reason, seconds)
+        try:
+            with closing(recorder):
+                state = _advance(
+                    lambda current: integrator(system, current, force_field),
+                    start,
+                    recorder,
+                    watch,
+                    ends=lambda step: step >= n_steps or request.received,
+                    progress=progress,
+                )
+            seconds = start.seconds + time.perf_counter() - started
+            return _conclude(recording.folder, manifest, state.step, watch, seconds)
+        except OSError as error:
+            raise WriteFailure(
+                f"{recording.folder} could not be written on "
+                f"({error.strerror or error}); steps up to {recorder.recorded} can be "
+                "read, and once there is room --resume goes on from step "
+                f"{recorder.checkpointed}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,13 +141,18 @@ class _Start:
 
 
 def _start(
-    system: MDSystem, state: MDState, recording: Recording, manifest: Manifest
+    system: MDSystem,
+    state: MDState,
+    recording: Recording,
+    manifest: Manifest,
+    watch: Watch,
 ) -> _Start:
     """Check the first state, then make the folder; steps and heat begin at zero."""
     _require_sound(system, state, manifest)
+    first = replace(state, step=0, heat=torch.zeros_like(state.heat))
+    watch.begin(first)
     recording.folder.mkdir(parents=True, exist_ok=True)
     write_manifest(recording.folder, manifest)
-    first = replace(state, step=0, heat=torch.zeros_like(state.heat))
     return _Start(state=first, recorded_step=-1, seconds=0.0)
 
 
@@ -166,14 +195,18 @@ def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None
 
 
 def _resume(
-    system: MDSystem, state: MDState, recording: Recording, manifest: Manifest
+    system: MDSystem,
+    state: MDState,
+    recording: Recording,
+    manifest: Manifest,
+    watch: Watch,
 ) -> _Start:
     """Compare the inputs, then load the last checkpoint if the run got that far."""
     folder = recording.folder
     old = read_manifest(folder)
     require_same_inputs(folder, old, manifest)
     if not (folder / CHECKPOINT).exists():
-        return _start(system, state, recording, manifest)
+        return _start(system, state, recording, manifest, watch)
     state = load_checkpoint(folder / CHECKPOINT, state.positions.device)
     if manifest["n_steps"] < state.step:
         raise ValueError(
@@ -181,7 +214,8 @@ def _resume(
             f"{manifest['n_steps']} were asked for; ask for more"
         )
     restore_streams(folder, old)
-    found = tuple(len(records) for records in load_records(folder, old))
+    records = load_records(folder, old)
+    found = tuple(map(len, records))
     wanted = n_records(state.step, recording.every)
     if any(there < needed for there, needed in zip(found, wanted, strict=True)):
         raise ValueError(
@@ -189,9 +223,12 @@ def _resume(
             f"its checkpoint needs {wanted[0]} and {wanted[1]}; they are damaged: "
             "start the run again in another folder"
         )
+    watch.go_on(state, records[0][0], old.get("stopped", []))
+    watch.frames.restore(load_recent(folder / CHECKPOINT, state.positions.device))
     seconds = float(old.get("seconds", 0.0))
-    goes_on = {**manifest, "steps_done": state.step, "seconds": seconds}
-    write_manifest(folder, goes_on)
+    stopped = [stop.describe() for stop in watch.stops]
+    goes_on = {"steps_done": state.step, "seconds": seconds, "stopped": stopped}
+    write_manifest(folder, {**manifest, **goes_on})
     return _Start(state=state, recorded_step=state.step, seconds=seconds)
 
 
@@ -199,48 +236,55 @@ def _advance(
     step: Callable[[MDState], MDState],
     start: _Start,
     recorder: Recorder,
+    watch: Watch,
     *,
     ends: Callable[[int], bool],
-    every: int,
     progress: Callable[[int], None] | None,
-) -> tuple[MDState, str | None]:
-    """Return the last good state, and the reason if a bad one follows it.
+) -> MDState:
+    """Return the last state in which a replica is good.
 
     A KeyboardInterrupt may come at any point: the state is that of the last complete
     step, and the checkpoint cuts what was recorded beyond it.
     """
-    state, reason = start.state, None
-    if start.recorded_step < 0:
-        recorder.record(state)
-        recorder.checkpoint(state)
+    state, observe = start.state, watch.checks.observe
     try:
+        if start.recorded_step < 0:
+            recorder.record(state, watch.recorded(observe(state)), watch.stopped)
+            recorder.checkpoint(state, watch.frames)
         while not ends(state.step):
             following = step(state)
-            reason = recorder.record(following)
-            if reason is not None:
+            row = observe(following)
+            following = watch.admit(state, following, row)
+            if watch.stopped.all():
                 break
+            recorder.record(following, watch.recorded(row), watch.stopped)
             state = following
-            if state.step % every == 0:
-                recorder.checkpoint(state)
+            if state.step % recorder.checkpoint_every == 0:
+                recorder.checkpoint(state, watch.frames)
             if progress is not None:
                 progress(state.step)
     except KeyboardInterrupt:
         pass
-    recorder.checkpoint(state)
-    return state, reason
+    except OSError:  # perhaps there is room for this at least
+        with suppress(OSError):
+            recorder.checkpoint(state, watch.frames)
+        raise
+    recorder.checkpoint(state, watch.frames)
+    return state
 
 
 def _conclude(
-    folder: Path, manifest: Manifest, step: int, reason: str | None, seconds: float
+    folder: Path, manifest: Manifest, step: int, watch: Watch, seconds: float
 ) -> RunOutcome:
     """Write how the run ended and ``trajectory.h5``; then streams may go."""
     status: Status = "finished" if step >= manifest["n_steps"] else "interrupted"
     by_step, _ = layouts(manifest)
     outcome = RunOutcome(
-        status=status if reason is None else "stopped",
-        reason=reason,
+        status="stopped" if watch.stopped.all() else status,
+        reason=summarise(watch.stops, manifest["dynamics"]["n_replicas"]),
         steps_done=step,
         seconds=seconds,
+        stopped=watch.stops,
         **measure(read_records(folder / STEPS, by_step), manifest),
     )
     write_manifest(folder, {**manifest, **outcome.describe()})
@@ -248,31 +292,3 @@ def _conclude(
     if outcome.status == "finished":
         remove_streams(folder)
     return outcome
-
-
-class _StopRequest:
-    """Notes the first SIGINT or SIGTERM, and raises KeyboardInterrupt at the second."""
-
-    received = False
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = True
-
-
-@contextmanager
-def _stop_request() -> Iterator[_StopRequest]:
-    """Listen for signals; only the main thread gets them, others hear of none."""
-    request = _StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, request) for number in numbers]
-    try:
-        yield request
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

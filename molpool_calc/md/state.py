@@ -28,7 +28,8 @@ class Response:
 
     ``others`` are further molecular properties that are to be recorded: numbers, or
     the ``polarizability`` in e²Å²/eV. ``stress`` (eV/Å³, tensile positive) is there
-    where the cell moves.
+    where the cell moves. ``spread`` is that of the forces of a committee, eV/Å: the
+    largest standard deviation of a component over its members.
     """
 
     energy: Float64[Tensor, " systems"]
@@ -36,6 +37,7 @@ class Response:
     dipole: Float64[Tensor, "systems 3"] | None
     others: Mapping[str, Float64[Tensor, "systems ..."]] = field(default_factory=dict)
     stress: Float64[Tensor, "systems 3 3"] | None = None
+    spread: Float64[Tensor, " systems"] | None = None
 
 
 @runtime_checkable

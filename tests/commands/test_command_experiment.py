@@ -10,6 +10,7 @@ from jcamp_files import block, gaussian, write
 
 X = np.linspace(500.0, 3900.0, 1701)
 SHORT = ("--picoseconds", "0.1", "--equilibration-ps", "0.005", "--temperature", "10")
+SHORT += ("--guard", "off")  # random weights let atoms meet
 
 
 @pytest.fixture(scope="module")
