@@ -5,14 +5,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
+from molpool_calc.ase_dynamics import AseDynamics
+from molpool_calc.ase_integrators import PREFIX, ase_kind, require_plain_cell
+from molpool_calc.ase_settings import Settings
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
+from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
@@ -140,7 +145,9 @@ def run_replicas(
         n_replicas=job.n_replicas,
         record=job.record,
     )
-    integrator = job.integrator
+    integrator: Integrator = job.integrator
+    if job.ase is not None:
+        integrator = ase_dynamics(job, job.ase, atoms, calculator)
     steps = round(1e3 * job.equilibration_ps / job.timestep_fs)
     system = replicas.system(integrator.free)
     if steps > 0 and not (recording.folder / CHECKPOINT).exists():
@@ -166,6 +173,27 @@ def run_replicas(
         recording=recording,
         progress=bar,
         guard=job.limits,
+    )
+
+
+def ase_dynamics(
+    job: DynamicsJob, name: str, atoms: Atoms, calculator: MolPoolCalculator
+) -> AseDynamics:
+    """Return the integrator of a job whose steps ASE makes."""
+    settings = Settings(
+        **job.options.complete,
+        timestep_fs=job.timestep_fs,
+        temperature=job.temperature,
+        n_atoms=len(atoms),
+        rng=np.random.default_rng(job.seed),
+    )
+    return AseDynamics(
+        name,
+        ase_kind(name, job.ensemble),
+        atoms,
+        calculator,
+        settings,
+        record=[kind for kind in job.record if kind != DIPOLE_FLUX],
     )
 
 
@@ -199,6 +227,14 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
             does not cover, or a pooling that is unsuitable for it.
         WriteFailure: what happens can no longer be written, as on a full disk.
     """
+    if job.ase is not None:
+        require_plain_cell(job.ase, atoms)
+    if job.ase is not None and resume:
+        raise ValueError(
+            f"a run with {PREFIX}{job.ase} cannot be resumed, since ASE keeps "
+            "thermostat and random numbers inside; run it again with force, or take an "
+            "integrator of molpool"
+        )
     calculator = calculator_of_run(potential, job, folder, resume, device)
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))

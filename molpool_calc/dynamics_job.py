@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from molpool_calc.ase_integrators import refuse_misplaced_of_ase
 from molpool_calc.compilation.engine import Compile
 from molpool_calc.dipole_flux import DIPOLE_FLUX
 from molpool_calc.ensembles import Options, integrator_of, refuse_misplaced
@@ -37,6 +38,8 @@ class DynamicsJob:
         barostat_relaxation_fs: of the volume, fs; by default 1000.
         compressibility_per_bar: an estimate, 1/bar; by default that of water, 4.5e-5.
         guard: what stops a replica; by default the usual limits at the temperature.
+        ase: name of a class of ``ase.md`` that makes the steps instead, such as
+            ``"NoseHooverChainNVT"``; its ensemble must be ``ensemble``.
     """
 
     ensemble: str
@@ -60,6 +63,7 @@ class DynamicsJob:
     barostat_relaxation_fs: float | None = None
     compressibility_per_bar: float | None = None
     guard: Limits | None = None
+    ase: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_replicas", "every"):
@@ -71,7 +75,10 @@ class DynamicsJob:
             raise ValueError(
                 f"the temperature is {self.temperature:g} K; give a positive one"
             )
-        refuse_misplaced(self.options.named, self.ensemble, self.thermostat)
+        if self.ase is None:
+            refuse_misplaced(self.options.named, self.ensemble, self.thermostat)
+        else:
+            refuse_misplaced_of_ase(self.options.named, self.ase, self.ensemble)
         if self.ensemble == "npt" and DIPOLE_FLUX in self.record:
             raise ValueError(
                 f"{DIPOLE_FLUX} is that of a cell that stays as it is, but that of npt "

@@ -24,6 +24,13 @@ OF_PRESSURE = (
 )
 """Options of constant pressure."""
 COMPRESSIBILITY_OF_WATER = 4.5e-5  # 1/bar at 300 K: Kell, J. Chem. Eng. Data 20, 97
+_DEFAULTS = {
+    "chain_length": 3,
+    "barostat": BAROSTATS[0],
+    "pressure_bar": 1.0,
+    "barostat_relaxation_fs": 1000.0,
+    "compressibility_per_bar": COMPRESSIBILITY_OF_WATER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,20 @@ class Options:
         """Names of the options that were given, of those without a fixed default."""
         optional = (field.name for field in fields(self) if field.default is None)
         return [name for name in optional if getattr(self, name) is not None]
+
+    @property
+    def complete(self) -> dict[str, Any]:
+        """All options by name, defaults for those that were not given.
+
+        Raises:
+            ValueError: there is no such barostat.
+        """
+        if self.barostat is not None:
+            _require_known("barostat", self.barostat, BAROSTATS)
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return given | {
+            name: default for name, default in _DEFAULTS.items() if given[name] is None
+        }
 
 
 def refuse_misplaced(
@@ -122,7 +143,7 @@ def integrator_of(
     elif thermostat == "bussi":
         made = Bussi(**common, **relaxation)
     else:
-        links = _or(options.chain_length, 3)
+        links = options.complete["chain_length"]
         made = NoseHoover(**common, **relaxation, chain_length=links)
     return made if ensemble == "nvt" else _at_pressure(made, options)
 
@@ -130,17 +151,11 @@ def integrator_of(
 def _at_pressure(
     thermostat: Langevin | Bussi | NoseHoover, options: Options
 ) -> CellRescaling:
-    barostat = options.barostat or BAROSTATS[0]
-    _require_known("barostat", barostat, BAROSTATS)
-    compressibility = options.compressibility_per_bar
+    chosen = options.complete
     return CellRescaling(
         thermostat=thermostat,
-        barostat="flexible" if barostat == "flexible" else "isotropic",
-        pressure_bar=_or(options.pressure_bar, 1.0),
-        relaxation_fs=_or(options.barostat_relaxation_fs, 1000.0),
-        compressibility_per_bar=_or(compressibility, COMPRESSIBILITY_OF_WATER),
+        barostat="flexible" if chosen["barostat"] == "flexible" else "isotropic",
+        pressure_bar=chosen["pressure_bar"],
+        relaxation_fs=chosen["barostat_relaxation_fs"],
+        compressibility_per_bar=chosen["compressibility_per_bar"],
     )
-
-
-def _or(given: Any, default: Any) -> Any:
-    return default if given is None else given

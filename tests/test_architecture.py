@@ -29,8 +29,9 @@ LAYERS = [
     "evaluator md spectra training",
     "response harmonic_file dipole_flux estimates trajectory_file",
     "calculator",
-    "statics replicas run_spectrum ensembles recompute trajectory_motion",
-    "dynamics_job",
+    "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
+    "ase_integrators",
+    "ase_dynamics dynamics_job",
     "dynamics audit report run_bands file_spectrum",
     "infrared path_integrals",
     "ase_plugin commands",
@@ -50,10 +51,10 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_plugin atoms audit calculator cli commands compilation.structures "
-        "dynamics elements evaluator foreign infrared molecules neighbors.backends "
-        "path_integrals recompute replicas report response snapshot statics "
-        "suitability training trajectory_file"
+        "ase_dynamics ase_plugin atoms audit calculator cli commands "
+        "compilation.structures dynamics elements evaluator foreign infrared molecules "
+        "neighbors.backends path_integrals recompute replicas report response snapshot "
+        "statics suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.h5md training.readers",

@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 
 NAME = "md"
 HELP = "run molecular dynamics of one or more replicas, dipoles at every step"
+ASE_CLASSES = (
+    "VelocityVerlet",
+    "Langevin",
+    "LangevinBAOAB",
+    "Andersen",
+    "Bussi",
+    "NoseHooverChainNVT",
+    "NVTBerendsen",
+    "NPTBerendsen",
+    "Inhomogeneous_NPTBerendsen",
+    "IsotropicMTKNPT",
+    "MTKNPT",
+    "MaskedMTKNPT",
+    "MelchionnaNPT",
+)
+_ASE = "ase:"
 _WITHOUT_DEFAULT = (
     "thermostat",
     "friction_per_fs",
@@ -47,8 +63,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--ensemble",
         choices=("nve", "nvt", "npt"),
-        default="nve",
-        help="constant energy, temperature, or temperature and pressure (default: nve)",
+        help="constant energy, temperature, or temperature and pressure (default: nve, "
+        "or what --integrator makes)",
+    )
+    add(
+        "--integrator",
+        metavar="ase:NAME",
+        help="let a class of ase.md make the steps, without --resume: "
+        + ", ".join(ASE_CLASSES),
     )
     add("--temperature", type=float, default=300.0, help="in K (default: 300)")
     add("--timestep-fs", type=float, default=0.5, help="in fs (default: 0.5)")
@@ -165,6 +187,49 @@ def summary(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"written to        {result['trajectory']}"])
 
 
+def _name_in_ase(arguments: Namespace) -> str | None:
+    """Return the name of the class of ASE that was asked for.
+
+    Raises:
+        ValueError: it does not begin with ``ase:``.
+    """
+    given: str | None = arguments.integrator
+    if given is None:
+        return None
+    if not given.startswith(_ASE):
+        raise ValueError(
+            f"the integrator {given!r} is unknown; give {_ASE} and one of "
+            f"{', '.join(ASE_CLASSES)}, or choose by --ensemble and --thermostat"
+        )
+    return given.removeprefix(_ASE)
+
+
+def _ensemble(arguments: Namespace) -> str:
+    """Return the ensemble.
+
+    Raises:
+        ValueError: an option means nothing to it, or the integrator makes another.
+    """
+    from molpool_calc.ase_integrators import (  # noqa: PLC0415 - light start
+        ase_kind,
+        refuse_misplaced_of_ase,
+    )
+    from molpool_calc.ensembles import refuse_misplaced  # noqa: PLC0415
+
+    given = [name for name in _WITHOUT_DEFAULT if getattr(arguments, name) is not None]
+    ensemble = arguments.ensemble
+    spelling: dict[str, Any] = {
+        "spell": lambda name: "--" + name.replace("_", "-"),
+        "equilibrates": arguments.equilibration_ps > 0.0,
+    }
+    if arguments.ase is not None:
+        refuse_misplaced_of_ase(given, arguments.ase, ensemble, **spelling)
+        return ase_kind(arguments.ase, ensemble).ensemble
+    ensemble = ensemble or "nve"
+    refuse_misplaced(given, ensemble, arguments.thermostat or "langevin", **spelling)
+    return str(ensemble)
+
+
 def _job(arguments: Namespace) -> "DynamicsJob":
     from dataclasses import fields  # noqa: PLC0415
 
@@ -172,15 +237,8 @@ def _job(arguments: Namespace) -> "DynamicsJob":
 
     named = {field.name: field.name for field in fields(DynamicsJob)}
     named["n_steps"], named["n_replicas"] = "steps", "replicas"
-    from molpool_calc.ensembles import refuse_misplaced  # noqa: PLC0415
-
-    refuse_misplaced(
-        [name for name in _WITHOUT_DEFAULT if getattr(arguments, name) is not None],
-        arguments.ensemble,
-        arguments.thermostat or "langevin",
-        spell=lambda name: "--" + name.replace("_", "-"),
-        equilibrates=arguments.equilibration_ps > 0.0,
-    )
+    arguments.ase = _name_in_ase(arguments)
+    arguments.ensemble = _ensemble(arguments)
     all_values = {key: getattr(arguments, name) for key, name in named.items()}
     given = {
         key: value

@@ -20,8 +20,9 @@ class RunOutcome:
 
     ``drift_mev_per_atom_per_ps`` is the slope of the conserved energy (total energy
     less the heat from the thermostat) by linear regression over all recorded steps,
-    resumed ones included; ``None`` with fewer than two of them. Of a replica that the
-    guard stopped, its good steps count. ``seconds`` were spent in this call and those
+    resumed ones included; ``None`` with fewer than two of them, or where an integrator
+    does not know the heat. Of a replica that the guard stopped, its good steps count.
+    ``seconds`` were spent in this call and those
     before it that ended by themselves. Volume (Å³) and pressure are those of runs at
     constant pressure.
 
@@ -94,10 +95,9 @@ def measure(records: Records, manifest: Manifest) -> dict[str, Any]:
                 timestep_fs=dynamics["timestep_fs"],
                 n_atoms=len(dynamics["atomic_numbers"]),
             )
+    known = len(records) > 1 and dynamics.get("knows_heat", True)
     return {
-        "drift_mev_per_atom_per_ps": tuple(slopes.tolist())
-        if len(records) > 1
-        else None,
+        "drift_mev_per_atom_per_ps": tuple(slopes.tolist()) if known else None,
         "mean_temperature": tuple(means.tolist()),
         **_means_of_cells(records),
     }
