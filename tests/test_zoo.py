@@ -1,5 +1,6 @@
 """Every bundled potential: whole, reproducible, and as accurate as its card says."""
 
+import hashlib
 import json
 
 import ase.io
@@ -9,6 +10,7 @@ from ase import Atoms
 
 from molpool_calc import MolPoolCalculator, bundled_names, load_potential
 from molpool_calc.storage import bundled_folder, read_json
+from molpool_calc.training.recipe import load_recipe
 from molpool_calc.units import COULOMB
 
 TOLERANCES = {"energy": 1e-5, "forces": 1e-6, "dipole": 1e-6, "polarizability": 1e-6}
@@ -57,6 +59,7 @@ def test_the_folder_loads_and_bears_its_name(name):
 
 def test_the_folder_holds_data_only(name):
     allowed = {".json", ".safetensors", ".md", ".csv", ".svg", ".extxyz", ".toml"}
+    allowed |= {".npz"}  # the frames it was trained on, where they are ours
     folder = bundled_folder() / name
     assert {path.suffix for path in folder.iterdir()} <= allowed
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6e6
@@ -64,10 +67,24 @@ def test_the_folder_holds_data_only(name):
 
 def test_nothing_in_the_folder_names_a_place_of_the_machine_it_was_made_on(name):
     for path in (bundled_folder() / name).iterdir():
-        if path.suffix != ".safetensors":
+        if path.suffix not in {".safetensors", ".npz"}:
             text = path.read_text(encoding="utf-8")
             for place in ("/home/", "/root/", "/tmp/", "/work/", "/Users/"):
                 assert place not in text, f"{path.name} holds {place}"
+
+
+def test_training_frames_beside_a_potential_are_those_it_was_trained_on(name):
+    """So that ``molpool train`` repeats the recipe from the folder alone."""
+    folder = bundled_folder() / name
+    stored = list(folder.glob("*.npz"))
+    if not stored:
+        pytest.skip(f"{name} was trained on data that are not shipped")
+    recipe = load_recipe(folder / "recipe.toml")
+    trained_on = read_json(folder)["training_data"]
+    assert stored == [recipe.data_path]
+    digest = hashlib.sha256(recipe.data_path.read_bytes()).hexdigest()
+    assert digest == trained_on["sha256"]
+    assert recipe.data_path.name == trained_on["file"]
 
 
 def test_the_predictions_of_its_release_are_reproduced(name):
