@@ -262,7 +262,9 @@ def test_a_page_is_made_of_what_is_left(run: Path, lost: str, says: str) -> None
     assert bool(data["spectra"]) == (lost != "spectrum_ir.csv")
 
 
-@pytest.mark.parametrize("name", ["spectrum_ir.csv", "harmonic.json", "trajectory.h5"])
+@pytest.mark.parametrize(
+    "name", ["spectrum_ir.csv", "harmonic.json", "trajectory.h5", "assignment.csv"]
+)
 def test_a_damaged_file_is_named_and_the_rest_is_shown(run: Path, name: str) -> None:
     (run / name).write_text("{", encoding="utf-8")
     text = write_report(run, device="cpu").read_text(encoding="utf-8")
@@ -307,6 +309,22 @@ def test_an_interrupted_run_says_how_far_it_came(run: Path) -> None:
     assert "interrupted after 20 of 60 steps" in render(read_content(run), device="cpu")
     edit(run, status="running")
     assert "running or killed, 60 of 60 steps" in render(read_content(run))
+
+
+def test_bands_curve_and_quantum_nuclei_join_the_spectrum(run: Path) -> None:
+    head = "# unit: cm-1 and km/mol; metadata: {}\nband_cm-1,label,motion_shares\n"
+    (run / "assignment.csv").write_text(f"{head}1500.0,C=O stretch,0.8;0.2\n")
+    curve = "# unit: absorbance; metadata: {}\nwavenumber_cm-1,intensity\n"
+    (run / "experiment_curve.csv").write_text(f"{curve}1700,0.5\n1600,2.0\n")
+    shutil.copy(run / "spectrum_ir.csv", run / "spectrum_ir_quantum.csv")
+    text = render(read_content(run), device="cpu")
+    (chart,) = data_of(text)["spectra"]
+    assert layer(chart, "labels")["text"] == ["1500 C=O stretch"]
+    assert layer(chart, "measured")["x"] == [1600.0, 1700.0]
+    assert layer(chart, "measured")["y"] == [1.0, 0.25]
+    assert layer(chart, "quantum")["y"] == layer(chart, "line")["y"]
+    assert "<td>0.8; 0.2</td>" in text
+    assert "with quantum nuclei, total" in text
 
 
 def test_an_envelope_keeps_every_extreme_and_the_mean() -> None:

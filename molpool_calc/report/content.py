@@ -14,11 +14,17 @@ from molpool_calc.harmonic_file import HarmonicResult, read_harmonic
 from molpool_calc.md.manifest import MANIFEST, Manifest, read_manifest
 from molpool_calc.md.trajectory import RunData, read_run
 from molpool_calc.molecules import Experiment, experiment_of
+from molpool_calc.report.band_tables import BandTable, read_table
 from molpool_calc.spectra import Spectrum, read_spectrum
 from molpool_calc.storage import find_folder, read_json
 
 SPECTRA = ("ir", "raman", "vdos")
 """Kinds of ``spectrum_KIND.csv``, in the order of the tabs."""
+
+QUANTUM = "ir_quantum"
+
+TABLES = ("assignment", "experiment", "experiment_curve")
+"""Names of the tables of bands, without their suffix."""
 
 _NOT_DATA = (".html", ".png", ".tmp", ".part")
 _CHUNK = 1 << 20
@@ -37,8 +43,9 @@ class RunContent:
     """All that a report shows; ``None`` or empty where a run has no such thing.
 
     ``potential`` is the content of ``potential.json`` with the hash that the run
-    states. ``source`` is where that potential lies. ``remarks`` are sentences on what
-    could not be read, and why.
+    states. ``source`` is where that potential lies. ``quantum`` is the infrared
+    spectrum of ring polymers. ``tables`` stand under the names in `TABLES`.
+    ``remarks`` are sentences on what could not be read, and why.
     """
 
     folder: Path
@@ -46,6 +53,8 @@ class RunContent:
     run: RunData | None
     spectra: Mapping[str, Spectrum]
     harmonic: HarmonicResult | None
+    quantum: Spectrum | None
+    tables: Mapping[str, BandTable]
     experiment: Experiment | None
     potential: Mapping[str, Any] | None
     source: Path | None
@@ -95,15 +104,22 @@ def read_content(folder: Path, potential: str | None = None) -> RunContent:
     run = reader.attempt(lambda: read_run(folder))
     spectra = {
         kind: reader.attempt(partial(read_spectrum, folder / f"spectrum_{kind}.csv"))
-        for kind in SPECTRA
+        for kind in (*SPECTRA, QUANTUM)
         if (folder / f"spectrum_{kind}.csv").is_file()
+    }
+    tables = {
+        name: reader.attempt(partial(read_table, folder / f"{name}.csv"))
+        for name in TABLES
+        if (folder / f"{name}.csv").is_file()
     }
     source = _source(manifest, potential, reader)
     return RunContent(
         folder=folder,
         manifest=manifest,
         run=run,
-        spectra={kind: found for kind, found in spectra.items() if found is not None},
+        spectra={k: found for k, found in spectra.items() if found and k in SPECTRA},
+        quantum=spectra.get(QUANTUM),
+        tables={name: found for name, found in tables.items() if found is not None},
         harmonic=reader.attempt(lambda: read_harmonic(folder)),
         experiment=experiment_of(str(manifest.get("system", ""))),
         potential=None if source is None else read_json(source),

@@ -12,6 +12,7 @@ import numpy as np
 
 from molpool_calc.harmonic_file import HarmonicResult
 from molpool_calc.molecules import Experiment
+from molpool_calc.report.band_tables import BandTable
 from molpool_calc.report.content import RunContent
 from molpool_calc.report.numbers import exact, resolved
 from molpool_calc.run_spectrum import peak_list
@@ -27,6 +28,7 @@ _STRENGTHS = {
     "vdos": "",
 }
 _UNITS_OF_STRENGTHS = {"ir": "km mol⁻¹", "raman": "Å⁴ amu⁻¹"}
+_LONGEST_LABEL = 26
 _STYLES_OF_SHARES = 8
 _MARGIN = 60.0
 """cm⁻¹ shown beyond the highest band."""
@@ -63,9 +65,12 @@ def _chart(kind: str, spectrum: Spectrum, content: RunContent) -> dict[str, Any]
         layers += _shares(spectrum)
     if content.harmonic is not None:
         layers += _sticks(kind, content.harmonic)
-    layers.append(_labels(spectrum))
-    if kind == "ir" and content.experiment is not None:
-        layers += _measured(content.experiment)
+    if kind == "ir" and content.quantum is not None:
+        layers.append(_quantum(content.quantum))
+    assigned = content.tables.get("assignment") if kind == "ir" else None
+    layers.append(_labels(spectrum, assigned))
+    if kind == "ir":
+        layers += _measured(content)
     return {
         "key": kind,
         "title": TITLES[kind],
@@ -126,37 +131,71 @@ def _sticks(kind: str, harmonic: HarmonicResult) -> list[Layer]:
     ]
 
 
-def _labels(spectrum: Spectrum) -> Layer:
-    found = peak_list(spectrum)
+def _quantum(spectrum: Spectrum) -> Layer:
+    """Return the spectrum of ring polymers, over that of the classical run."""
     return {
-        "key": "labels",
-        "name": "labels",
-        "kind": "labels",
+        "key": "quantum",
+        "name": "quantum nuclei",
+        "kind": "line",
+        "x": exact(spectrum.wavenumbers),
+        "y": exact(spectrum.intensity),
+    }
+
+
+def _labels(spectrum: Spectrum, assigned: BandTable | None) -> Layer:
+    """Return upright labels: the motions of the bands, else the positions of peaks."""
+    layer: Layer = {"key": "labels", "name": "labels", "kind": "labels"}
+    if assigned is not None:
+        positions = assigned.numbers("band_cm-1")
+        names = zip(positions, assigned.texts("label"), strict=True)
+        return layer | {
+            "x": exact(positions),
+            "y": exact(np.interp(positions, spectrum.wavenumbers, spectrum.intensity)),
+            "text": [_label(position, name) for position, name in names],
+        }
+    found = peak_list(spectrum)
+    return layer | {
         "x": exact([peak["wavenumber_cm1"] for peak in found]),
         "y": exact([peak["intensity"] for peak in found]),
         "text": [f"{peak['wavenumber_cm1']:.0f}" for peak in found],
     }
 
 
-def _measured(experiment: Experiment) -> list[Layer]:
-    """Return measured peaks, else band strengths, the greatest as 1."""
-    positions, heights = experiment.fundamentals_cm1, experiment.band_strengths_km_mol
-    name = "experiment, band strengths"
+def _label(position: float, name: str) -> str:
+    text = f"{position:.0f} {name}".strip()
+    too_long = len(text) > _LONGEST_LABEL
+    return f"{text[: _LONGEST_LABEL - 1].rstrip()}…" if too_long else text
+
+
+def _measured(content: RunContent) -> list[Layer]:
+    """Return the measured curve, else measured peaks or band strengths; top at 1."""
+    layer: Layer = {"key": "measured", "panel": "mirror"}
+    curve = content.tables.get("experiment_curve")
+    if curve is not None and curve.rows:
+        values = np.array(curve.numbers("intensity"))
+        layer |= {"name": "experiment", "kind": "line"}
+        positions = np.array(curve.numbers("wavenumber_cm-1"))
+    else:
+        name, found = _bundled(content.experiment)
+        if not found:
+            return []
+        layer |= {"name": name, "kind": "sticks"}
+        positions, values = np.array(found, np.float64).T
+    order = np.argsort(positions)
+    top = max(float(values.max()), 1e-300)
+    layer |= {"x": exact(positions[order]), "y": resolved(values[order] / top)}
+    return [layer]
+
+
+def _bundled(experiment: Experiment | None) -> tuple[str, list[tuple[float, ...]]]:
+    if experiment is None:
+        return "", []
     if experiment.peaks:
-        positions, heights = zip(*experiment.peaks, strict=True)
-        name = "experiment, gas phase"
-    if not heights:
-        return []
-    return [
-        {
-            "key": "measured",
-            "name": name,
-            "kind": "sticks",
-            "panel": "mirror",
-            "x": exact(positions),
-            "y": resolved(np.array(heights) / max(heights)),
-        }
-    ]
+        return "experiment, gas phase", list(experiment.peaks)
+    pairs = zip(
+        experiment.fundamentals_cm1, experiment.band_strengths_km_mol, strict=False
+    )
+    return "experiment, band strengths", list(pairs)
 
 
 def _upper_end(spectrum: Spectrum, layers: list[Layer]) -> float:

@@ -14,6 +14,7 @@ from molpool_calc.report.layers import spectrum_charts
 from molpool_calc.report.origin import origin_section
 from molpool_calc.report.series import series_data
 from molpool_calc.report.summary import (
+    band_tables,
     key_numbers,
     peak_tables,
     replica_table,
@@ -25,7 +26,7 @@ from molpool_calc.report.viewer import evaluator_of, modes_data, viewer_data
 
 REPORT = "report.html"
 
-_SCRIPTS = ("chart.js", "pointing.js", "viewer.js", "page.js")
+_SCRIPTS = ("drawing.js", "chart.js", "pointing.js", "viewer.js", "page.js")
 _VIEWER = "3dmol/3Dmol-min.js"
 
 
@@ -59,6 +60,7 @@ def render(content: RunContent, *, device: str = "auto") -> str:
         "kind": str(content.manifest["status"]),
         "numbers": key_numbers(content),
         "peaks": peak_tables(content),
+        "bands": band_tables(content),
         "replicas": replica_table(content),
         "remarks": _remarks(content),
         "origin": origin_section(content),

@@ -12,6 +12,10 @@ from molpool_calc.spectra import Spectrum
 
 _NAMES = {"ir": "infrared", "raman": "Raman", "vdos": "density of states"}
 _ENSEMBLES = {"nve": "at constant energy", "nvt": "at constant temperature"}
+_TABLES = {
+    "assignment": "What moves in the bands",
+    "experiment": "Computed beside measured bands",
+}
 _FOREMOST = 3
 """Peaks named at the top."""
 
@@ -68,6 +72,7 @@ def key_numbers(content: RunContent) -> Fragment:
     """Return the numbers that matter, as cards."""
     found = [
         *(_integral(kind, s) for kind, s in content.spectra.items()),
+        *([] if content.quantum is None else [_quantum(content.quantum)]),
         *(_strongest(s) for kind, s in content.spectra.items() if kind == "ir"),
         *_of_dynamics(content),
     ]
@@ -95,6 +100,11 @@ def _integral(kind: str, spectrum: Spectrum) -> KeyNumber:
     low, high = facts.get("integral_lower"), facts.get("integral_upper")
     remark = "no interval" if low is None else f"95 %: {low:.4g} to {high:.4g}"
     return KeyNumber(f"{_NAMES[kind]}, total", f"{value:.4g} {unit}", remark)
+
+
+def _quantum(spectrum: Spectrum) -> KeyNumber:
+    number = _integral("ir", spectrum)
+    return number._replace(name="with quantum nuclei, total")
 
 
 def _strongest(spectrum: Spectrum) -> KeyNumber:
@@ -129,6 +139,27 @@ def peak_tables(content: RunContent) -> Fragment:
     return joined(
         _peak_table(kind, spectrum, content)
         for kind, spectrum in content.spectra.items()
+    )
+
+
+def band_tables(content: RunContent) -> Fragment:
+    """Return the assignment of the bands and their comparison with experiment."""
+    return joined(
+        table(
+            f"{caption} ({found.unit})",
+            [_heading(column) for column in found.columns],
+            [[field.replace(";", "; ") for field in row] for row in found.rows],
+        )
+        for name, caption in _TABLES.items()
+        if (found := content.tables.get(name)) is not None
+    )
+
+
+def _heading(column: str) -> str:
+    return (
+        column.replace("_km_mol", ", km/mol")
+        .replace("_cm-1", ", cm⁻¹")
+        .replace("_", " ")
     )
 
 

@@ -5,54 +5,8 @@
 const TALL = 400;
 const MIRROR = 0.2;            // share of the height for measurements
 const MOST_OVER = 1.6;         // a wide band may not flatten the line below it
+const LETTER = 6.3;            // width of a letter of a label, pixels
 const REACH = 8;               // pixels from a stick that still mean it
-
-function svg(tag, attributes, parent, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  if (parent) parent.append(node);
-  return node;
-}
-
-function html(tag, attributes, parent, text) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  if (parent) parent.append(node);
-  return node;
-}
-
-function ticks(low, high, about) {
-  const rough = (high - low) / about;
-  if (!(rough > 0)) return [];
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((k) => k * power >= rough) * power;
-  const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-12); k++) found.push(k * step);
-  return found;
-}
-
-function short(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 1e5 || size < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
-}
-
-/* Index of the first of ascending values that is not below a bound. */
-function firstFrom(values, bound) {
-  let low = 0, high = values.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (values[middle] < bound) low = middle + 1; else high = middle;
-  }
-  return low;
-}
-
-function nearest(values, bound) {
-  const k = Math.min(firstFrom(values, bound), values.length - 1);
-  return k > 0 && bound - values[k - 1] < values[k] - bound ? k - 1 : k;
-}
 
 class Chart {
   constructor(host, spec, onPick) {
@@ -157,11 +111,9 @@ class Chart {
     const [low, high] = this.view;
     this.toX = (x) => left + span * (this.spec.x.reversed ? high - x : x - low) / (high - low);
     this.fromX = (px) => { const share = (px - left) / span * (high - low); return this.spec.x.reversed ? high - share : low + share; };
-    const marks = this.shown("main").find((layer) => layer.kind === "labels");
-    const longest = marks ? Math.max(0, ...marks.text.map((text) => text.length)) : 0;
-    const headroom = Math.min(longest ? 14 + 6.3 * longest : 0, 0.5 * (split - top));
     const scale = ([least, most], from, to) => (y) => from + (to - from) * (y - least) / (most - least);
     const leftLimits = this.limits("left"), rightLimits = this.limits("right");
+    const headroom = this.headroom(leftLimits, split - top);
     this.toY = scale(leftLimits, split, top + headroom);
     const toRight = scale(rightLimits, split, top + headroom);
     this.axes(leftLimits, rightLimits, toRight, right > 20, hangs, width);
@@ -173,6 +125,17 @@ class Chart {
     for (const layer of this.shown("mirror")) this.layer(layer, inner, hanging, split);
     this.cursor = svg("g", {}, this.plot);
     if (this.place !== null) this.read(this.place);
+  }
+
+  /* Height above the highest value with which every label has its length above its peak. */
+  headroom([least, most], height) {
+    const marks = this.shown("main").find((layer) => layer.kind === "labels");
+    const needs = marks ? marks.x.map((x, k) => {
+      const share = (marks.y[k] - least) / (most - least);
+      const isShown = x >= this.view[0] && x <= this.view[1] && share > 0;
+      return isShown ? (LETTER * marks.text[k].length + 14 - (1 - share) * height) / share : 0;
+    }) : [];
+    return Math.min(Math.max(0, ...needs), 0.5 * height);
   }
 
   axes(leftLimits, rightLimits, toRight, hasRight, hangs, width) {
@@ -248,7 +211,7 @@ class Chart {
       const px = this.toX(layer.x[k]);
       if (layer.x[k] < this.view[0] || layer.x[k] > this.view[1] || taken.some((other) => Math.abs(other - px) < 13)) continue;
       taken.push(px);
-      const y = Math.max(toY(layer.y[k]) - 6, this.box.top + 6.3 * layer.text[k].length + 4);
+      const y = Math.max(toY(layer.y[k]) - 6, this.box.top + LETTER * layer.text[k].length + 4);
       svg("text", { class: "mark", transform: `translate(${px + 4} ${y}) rotate(-90)` }, group, layer.text[k]);
     }
   }

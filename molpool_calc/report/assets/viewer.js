@@ -77,7 +77,7 @@ class Viewer {
   magnified() {
     const { positions } = this.parts.what.value === "run" ? { positions: this.trajectory.positions[0].slice(0, 3 * this.trajectory.symbols.length) } : this.modes;
     const farthest = Math.max(...positions.filter((_, i) => i % 3 === 0).map((x, i) => Math.hypot(x, positions[3 * i + 1], positions[3 * i + 2])));
-    return this.trajectory && this.trajectory.cell ? 1 : Math.min(Math.max(SMALL / farthest, 1), 2);
+    return this.trajectory && this.trajectory.cell ? 1 : Math.min(Math.max(SMALL / farthest, 1), 1.6);
   }
 
   showMode(k) {
