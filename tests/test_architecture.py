@@ -27,7 +27,7 @@ LAYERS = [
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response harmonic_file dipole_flux estimates trajectory_file",
+    "response harmonic_file dipole_flux estimates trajectory_file assignment",
     "calculator",
     "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
     "ase_integrators",
@@ -70,7 +70,7 @@ BORDERS = {
     "pickle": "training.checkpoint",
     "pickletools": "importers.restricted_pickle",
     "safetensors": "storage",
-    "scipy": "spectra",
+    "scipy": "assignment spectra",
     "tqdm": "commands.console",
     "vesin": "neighbors.backends",
     "pandas": "",
@@ -106,7 +106,15 @@ own.
 CALLS = {"print": "cli commands.console", "eval": "", "exec": "", "input": ""}
 """Built-in → the only modules that may call it."""
 
-NO_TORCH = ("spectra", "units", "molecules", "snapshot", "commands", "cli")
+NO_TORCH = (
+    "assignment",
+    "spectra",
+    "units",
+    "molecules",
+    "snapshot",
+    "commands",
+    "cli",
+)
 LIGHT = ("matplotlib", "h5py", "pandas", "sklearn", "rdkit", "molpool_calc.training")
 LIGHT += ("molpool_calc.md", "molpool_calc.spectra", "molpool_calc.commands")
 

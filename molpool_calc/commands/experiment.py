@@ -11,7 +11,7 @@ from molpool_calc.commands.options import positive_float
 from molpool_calc.commands.tables import table
 
 if TYPE_CHECKING:
-    from molpool_calc.spectra import ExperimentComparison, MeasuredSpectrum
+    from molpool_calc.spectra import ExperimentComparison, MeasuredSpectrum, Spectrum
 
 
 def add_experiment(parser: ArgumentParser) -> None:
@@ -52,6 +52,41 @@ def measured_of(arguments: Namespace, console: Console) -> "MeasuredSpectrum | N
     for remark in measured.remarks:
         console.note(f"{Path(arguments.experiment).name}: {remark}")
     return measured
+
+
+def demand_run(arguments: Namespace, are_files: bool) -> None:
+    """Raise ValueError where bands of other programs' trajectories are asked for."""
+    given = [name for name in ("assign", "experiment") if getattr(arguments, name)]
+    if are_files and given:
+        raise ValueError(
+            f"--{given[0]} needs a run of molpool md or ir, and a trajectory of "
+            "another program was given; give the folder of a run, or leave it out"
+        )
+
+
+def interpret(
+    arguments: Namespace, spectrum: "Spectrum", measured: "MeasuredSpectrum | None"
+) -> tuple[dict[str, Any], "Spectrum", list[tuple[float, str]]]:
+    """Return results on bands, the spectrum to show, and labels of its bands."""
+    results: dict[str, Any] = {}
+    folder = arguments.sources[0]
+    assignment, scale, shown = None, arguments.scale_wavenumbers or 1.0, spectrum
+    labels = []
+    if arguments.assign:
+        from molpool_calc.run_bands import assign_run  # noqa: PLC0415 - light start
+
+        assignment = assign_run(folder, spectrum)
+        results["assignment"] = assignment.describe()
+        labels = [(scale * band.position_cm1, band.label) for band in assignment.bands]
+    if measured is not None:
+        from molpool_calc.run_bands import compare_run  # noqa: PLC0415
+
+        comparison = compare_run(
+            folder, spectrum, measured, scale=scale, assignment=assignment
+        )
+        shown = comparison.computed
+        results["experiment"] = describe_comparison(comparison)
+    return results, shown, labels
 
 
 def describe_comparison(comparison: "ExperimentComparison") -> dict[str, Any]:

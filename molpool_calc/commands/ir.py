@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands import quantum
+from molpool_calc.commands.assignment import assignment_lines
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.experiment import (
     add_experiment,
@@ -117,9 +118,10 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         progress=console.bars("step"),
         origin=origin_of(arguments),
     )
-    compared = result.comparison
+    compared, assigned = result.comparison, result.assignment
     described: dict[str, Any] = {
         **result.describe(),
+        **({} if assigned is None else {"assignment": assigned.describe()}),
         **({} if compared is None else {"experiment": describe_comparison(compared)}),
         "folder": str(folder),
         "replicas": job.replicas,
@@ -148,7 +150,7 @@ def summary(result: Mapping[str, Any]) -> str:
             *peak_table(result),
             f"harmonic:   {harmonic:.1f} km/mol",
             "",
-            *_compared(result),
+            *_bands(result),
             f"{result['replicas']} replicas at {result['mean_temperature_k']:.0f} K"
             f"{conserved}, {result['seconds']:.0f} s",
             f"written to {result['folder']}: {', '.join(_files(result))}",
@@ -157,10 +159,13 @@ def summary(result: Mapping[str, Any]) -> str:
     )
 
 
-def _compared(result: Mapping[str, Any]) -> list[str]:
-    if "experiment" not in result:
-        return []
-    return [*comparison_lines(result["experiment"]), ""]
+def _bands(result: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "assignment" in result:
+        lines += [*assignment_lines(result["assignment"]), ""]
+    if "experiment" in result:
+        lines += [*comparison_lines(result["experiment"]), ""]
+    return lines
 
 
 def _files(result: Mapping[str, Any]) -> list[str]:

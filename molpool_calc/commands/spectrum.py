@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molpool_calc.commands.assignment import assignment_lines
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.experiment import (
     add_experiment,
     comparison_lines,
-    describe_comparison,
+    demand_run,
+    interpret,
     measured_of,
 )
 from molpool_calc.commands.options import positive_float
@@ -45,11 +47,12 @@ _BELONG = {
     "polarization": ("raman",),
     "quantity": ("raman",),
     "per": ("vdos",),
+    "assign": ("ir",),
     "experiment": ("ir",),
     "scale_wavenumbers": ("ir",),
 }
 # Those that the estimate of the spectrum does not depend on.
-_AFTERWARDS = ("experiment", "scale_wavenumbers")
+_AFTERWARDS = ("assign", "experiment", "scale_wavenumbers")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -98,6 +101,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="undo the shift of velocity Verlet to higher wavenumbers",
     )
     add("--plot", action="store_true", help="draw it, to spectrum_KIND.png")
+    add(
+        "--assign",
+        action="store_true",
+        default=None,
+        help="of ir: say which modes and motions make each band, in assignment.csv "
+        "(needs harmonic.json and md --every 7 or less at 0.5 fs)",
+    )
     add_experiment(parser)
     _add_options_of_kinds(parser)
 
@@ -144,23 +154,18 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         write_spectrum,
     )
 
-    kind, folder = arguments.kind, arguments.sources[0]
+    kind = arguments.kind
     options = _options(arguments)
+    demand_run(arguments, are_files(arguments))
     measured = measured_of(arguments, console)
     spectrum = _compute(arguments, options, console)
     path = output_path(arguments)
     write_spectrum(spectrum, path)
-    files, shown, compared = {"file": str(path)}, spectrum, {}
-    if measured is not None:
-        from molpool_calc.run_bands import compare_run  # noqa: PLC0415
-
-        scale = arguments.scale_wavenumbers or 1.0
-        comparison = compare_run(folder, spectrum, measured, scale=scale)
-        shown = comparison.computed
-        compared = {"experiment": describe_comparison(comparison)}
+    files = {"file": str(path)}
+    bands, shown, labels = interpret(arguments, spectrum, measured)
     if arguments.plot:
         files["picture"] = str(path.with_suffix(".png"))
-        _draw(arguments, path.with_suffix(".png"), shown, measured)
+        _draw(arguments, path.with_suffix(".png"), shown, measured, labels)
     total = total_integral(spectrum)
     return {
         **files,
@@ -171,7 +176,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "integrated_95_percent": [total.lower, total.upper],
         "convergence": convergence(spectrum).describe(),
         "metadata": dict(spectrum.metadata),
-        **compared,
+        **bands,
     }
 
 
@@ -200,12 +205,13 @@ def _draw(
     path: Path,
     spectrum: "Spectrum",
     measured: "MeasuredSpectrum | None",
+    labels: list[tuple[float, str]],
 ) -> None:
     from molpool_calc.spectra import plot_infrared, plot_spectrum  # noqa: PLC0415
 
     title = f"{arguments.sources[0].resolve().name}, {arguments.kind}"
     if arguments.kind == "ir":
-        plot_infrared(spectrum, path, title=title, experiment=measured)
+        plot_infrared(spectrum, path, title=title, experiment=measured, labels=labels)
     else:
         plot_spectrum(spectrum, path, title=title)
 
@@ -258,6 +264,8 @@ def summary(result: Mapping[str, Any]) -> str:
     """Return the peaks as a table."""
     lines = [*peak_table(result)]
     lines += [f"convergence: {result['convergence']['sentence']}", ""]
+    if "assignment" in result:
+        lines += [*assignment_lines(result["assignment"]), ""]
     if "experiment" in result:
         lines += [*comparison_lines(result["experiment"]), ""]
     return "\n".join([*lines, f"written to {result['file']}"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from molpool_calc.commands.assignment import motions_text
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_device,
@@ -107,6 +108,7 @@ def _vibrations(atoms: "Atoms", potential: str, out: Path | None) -> dict[str, A
     import numpy as np  # noqa: PLC0415 - light start
 
     from molpool_calc.harmonic_file import write_harmonic  # noqa: PLC0415
+    from molpool_calc.run_bands import describe_motions  # noqa: PLC0415
     from molpool_calc.statics import harmonic_result  # noqa: PLC0415
 
     calculator: Any = atoms.calc
@@ -127,6 +129,7 @@ def _vibrations(atoms: "Atoms", potential: str, out: Path | None) -> dict[str, A
         "wavenumbers_cm1": spectrum.wavenumbers_cm1.tolist(),
         "ir_km_mol": spectrum.ir_km_mol.tolist() if has_dipole else None,
         "raman_a4_amu": None if raman is None else raman.tolist(),
+        "motions": describe_motions(vibrations),
         "zpe_ev": spectrum.zpe_ev,
         "dipole_debye": moment / DEBYE if has_dipole else None,
         "energy_ev": float(calculator.get_potential_energy(atoms)),
@@ -167,6 +170,9 @@ def summary(result: Mapping[str, Any]) -> str:
     lines += ["", table(list(columns), rows, n_left=0)]
     if "file" in result:
         lines += ["", f"written to {result['file']}"]
+    lines += ["", "motions of the modes:"]
+    for number, mode in enumerate(result["motions"], start=1):
+        lines.append(f"{number:2d}  {motions_text(mode['motions'])}")
     if EXPERIMENT in columns:
         note = (
             "Experiment: fundamentals, in ascending order. They are anharmonic; "

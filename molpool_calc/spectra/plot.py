@@ -207,6 +207,8 @@ def _label_bands(
     axes: "matplotlib.axes.Axes", labels: Sequence[tuple[float, str]], left: float
 ) -> None:
     """Write what moves in a band, from the upper edge down, with room made for it."""
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
     shown = sorted((x, text) for x, text in labels if x <= left and text)
     if not shown:
         return
@@ -223,6 +225,7 @@ def _label_bands(
             va="top",
             fontsize=6.5,
             color=_BAND_LABELS,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )
 
 

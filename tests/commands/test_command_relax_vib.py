@@ -108,6 +108,9 @@ def test_vib_resembles_what_was_learned(molpool: CommandLine, water: Path) -> No
         result["wavenumbers_cm1"], exact.wavenumbers_cm1, rtol=0.15
     )
     assert sum(result["ir_km_mol"]) == pytest.approx(exact.ir_km_mol.sum(), rel=0.5)
+    labels = [mode["label"] for mode in result["motions"]]
+    assert labels[0] == "HOH bend"
+    assert sorted(labels[1:]) == ["H2O a-stretch", "H2O s-stretch"]
     # the breathing of all three springs dominates the Raman spectrum
     assert np.argmax(result["raman_a4_amu"]) == 2
     assert result["fmax"] <= 1e-4
@@ -122,6 +125,7 @@ def test_vib_prints_a_table_with_the_measured_fundamentals(
     rows = [line.split() for line in lines if line.startswith("   ")][1:]
     assert [row[-1] for row in rows] == ["1595", "3657", "3756"]
     assert any("Shimanouchi" in line for line in lines)
+    assert "HOH bend" in lines[lines.index("motions of the modes:") + 1]
 
 
 def test_vib_gives_imaginary_wavenumbers_as_negative_numbers(
