@@ -34,7 +34,7 @@ LAYERS = [
     "ase_dynamics dynamics_job",
     "dynamics audit report run_bands file_spectrum",
     "infrared path_integrals",
-    "ase_plugin commands",
+    "ase_plugin ase_trajectory commands",
     "cli",
     "__init__ __main__",
 ]
@@ -51,7 +51,7 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_dynamics ase_plugin atoms audit calculator cli commands "
+        "ase_dynamics ase_plugin ase_trajectory atoms audit calculator cli commands "
         "compilation.structures dynamics elements evaluator foreign infrared molecules "
         "neighbors.backends path_integrals recompute replicas report response snapshot "
         "statics suitability training trajectory_file"

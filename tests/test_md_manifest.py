@@ -153,3 +153,23 @@ def test_folders_without_a_readable_manifest_are_refused(tmp_path: Path) -> None
         path.write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match="has the format"):
             read_manifest(tmp_path)
+
+
+def test_a_run_killed_before_its_first_file_was_whole_may_start_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run.json.tmp").write_text("{")
+    check_output(tmp_path, resume=False, force=False)
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ValueError, match="already holds other files"):
+        check_output(tmp_path, resume=False, force=False)
+
+
+@pytest.mark.parametrize("key", ["status", "inputs", "dynamics", "n_steps"])
+def test_a_manifest_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
+    whole = {"format": 1, "status": "running", "inputs": {}, "dynamics": {}}
+    whole["n_steps"] = 3
+    del whole[key]
+    (tmp_path / "run.json").write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=f"has no {key}, so it is not as a run"):
+        read_manifest(tmp_path)

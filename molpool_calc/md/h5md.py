@@ -9,11 +9,11 @@ its good frames only; ``/observables`` hold values of all replicas at every step
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Bool, Float32, Float64, Int, Shaped
 
 from molpool_calc._version import __version__
 from molpool_calc.md.manifest import Manifest
@@ -123,6 +123,63 @@ def read_h5md(
             "from a copy or run again"
         ) from error
     return steps, frames
+
+
+class ReplicaFrames(NamedTuple):
+    """The good frames of one replica in a file; units as in `trajectory.RunData`."""
+
+    steps: Int[np.ndarray, " frames"]
+    times_fs: Float64[np.ndarray, " frames"]
+    atomic_numbers: Int[np.ndarray, " atoms"]
+    masses: Float64[np.ndarray, " atoms"]
+    positions: Float64[np.ndarray, "frames atoms 3"]
+    velocities: Float32[np.ndarray, "frames atoms 3"]
+    cells: Float64[np.ndarray, "frames 3 3"] | None
+    pbc: Bool[np.ndarray, " 3"]
+    energies: Float64[np.ndarray, " frames"]
+    dipoles: Float64[np.ndarray, "frames 3"] | None
+
+
+def read_replica(file: BinaryIO, replica: int) -> ReplicaFrames:
+    """Return the frames of a replica from a finished or interrupted run's file.
+
+    Raises:
+        ValueError: If the file is damaged or foreign, or there is no such replica.
+    """
+    try:
+        with h5py.File(file, "r") as h5:
+            n_replicas = len(h5["particles"])
+            if not 0 <= replica < n_replicas:
+                raise ValueError(
+                    f"there is no replica {replica}; give one from 0 to "
+                    f"{n_replicas - 1}"
+                )
+            return _replica_frames(h5, replica)
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the file is damaged or was not written by molpool ({error}); restore it "
+            "from a copy or run again"
+        ) from error
+
+
+def _replica_frames(h5: h5py.File, replica: int) -> ReplicaFrames:
+    group, observables = h5[f"particles/{_replica(replica)}"], h5["observables"]
+    steps = group["position/step"][...]
+    rows = np.searchsorted(observables["potential_energy/step"][...], steps)
+    box = group["box"]
+    dipole = observables.get("dipole/value")
+    return ReplicaFrames(
+        steps=steps,
+        times_fs=group["position/time"][...],
+        atomic_numbers=group["species"][...].astype(np.int64),
+        masses=group["mass"][...],
+        positions=group["position/value"][...],
+        velocities=group["velocity/value"][...],
+        cells=box["edges/value"][...] if "edges" in box else None,
+        pbc=np.array([word == "periodic" for word in box.attrs["boundary"]]),
+        energies=observables["potential_energy/value"][:, replica][rows],
+        dipoles=None if dipole is None else dipole[:, replica][rows],
+    )
 
 
 def _empty(steps: h5py.Dataset, layout: np.dtype[np.void]) -> Records:

@@ -65,7 +65,7 @@ def check_output(folder: Path, *, resume: bool, force: bool) -> None:
         )
     if force and holds_run:
         _remove_run(folder)
-    elif not resume and folder.exists() and any(folder.iterdir()):
+    elif not resume and folder.exists() and _in_use(folder):
         content = "a run" if holds_run else "other files"
         raise ValueError(
             f"{folder} already holds {content}; choose an empty or new folder, or "
@@ -184,6 +184,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / MANIFEST, (text + "\n").encode())
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether there is anything but what a run killed at its very start left."""
+    return any(path.name != MANIFEST + ".tmp" for path in folder.iterdir())
 
 
 def _remove_run(folder: Path) -> None:
