@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import Tensor
 
 from molpool_calc.md.integrators import nve_step, tidied
 from molpool_calc.md.parameters import Parameters
@@ -15,6 +15,8 @@ from molpool_calc.units import BOLTZMANN, FEMTOSECOND
 # Suzuki-Yoshida weights of fourth order: Martyna et al. 1996, Eq. 29 with n_ys = 3.
 _OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 _WEIGHTS = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
+
+Column = Float64[np.ndarray, " systems"]
 
 
 def nose_hoover_step(
@@ -57,16 +59,20 @@ def nose_hoover_step(
 
     All momenta of a system are scaled alike; see `integrators.tidied`.
     """
-    freedom = system.degrees_of_freedom
-    chain = state.chain
-    if chain is None:
-        chain = freedom.new_zeros((len(freedom), 2, n_links))
+    # a few numbers a system, in hundreds of operations: NumPy needs a quarter of the
+    # time of tensors, and on a GPU two transfers are shorter than as many kernels
+    freedom = system.degrees_of_freedom.cpu().numpy()
+    chain = np.zeros((len(freedom), 2, n_links))
+    if state.chain is not None:
+        chain = state.chain.cpu().numpy()
     bath = _Bath(freedom, thermal_energy, relaxation, n_links)
     before = bath.energy(chain)
     chain, state = _thermostatted(system, state, bath, chain, 0.5 * timestep)
     state = tidied(system, nve_step(system, state, force_field, timestep))
     chain, state = _thermostatted(system, state, bath, chain, 0.5 * timestep)
-    return replace(state, chain=chain, heat=state.heat + before - bath.energy(chain))
+    gained = torch.from_numpy(before - bath.energy(chain)).to(state.heat)
+    moved = torch.from_numpy(chain).to(state.heat)
+    return replace(state, chain=moved, heat=state.heat + gained)
 
 
 class _Bath:
@@ -74,65 +80,69 @@ class _Bath:
 
     def __init__(
         self,
-        freedom: Float64[Tensor, " systems"],
+        freedom: Float64[np.ndarray, " systems"],
         thermal_energy: float,
         relaxation: float,
         n_links: int,
     ) -> None:
-        counts = torch.ones((len(freedom), n_links)).to(freedom)
+        counts = np.ones((len(freedom), n_links))
         counts[:, 0] = freedom
         self.target = counts * thermal_energy
         # a system that cannot move has no kinetic energy to be far from its target
-        self.inertia = counts.clamp_min(1.0) * (thermal_energy * relaxation**2)
+        self.inertia = np.maximum(counts, 1.0) * (thermal_energy * relaxation**2)
 
     def energy(
-        self, chain: Float64[Tensor, "systems 2 links"]
-    ) -> Float64[Tensor, " systems"]:
+        self, chain: Float64[np.ndarray, "systems 2 links"]
+    ) -> Float64[np.ndarray, " systems"]:
         """Return the part of the chain in the conserved energy, in eV."""
-        moving = 0.5 * self.inertia * chain[:, 1].square()
-        return (moving + self.target * chain[:, 0]).sum(1)
+        moving = 0.5 * self.inertia * chain[:, 1] ** 2
+        total: Float64[np.ndarray, " systems"]
+        total = (moving + self.target * chain[:, 0]).sum(axis=1)
+        return total
 
     def push(
         self,
         number: int,
-        twice_kinetic: Float64[Tensor, " systems"],
-        velocities: list[Tensor],
-    ) -> Float64[Tensor, " systems"]:
+        twice_kinetic: Float64[np.ndarray, " systems"],
+        velocities: list[Column],
+    ) -> Float64[np.ndarray, " systems"]:
         """Return the acceleration of a link by what stands before it."""
         if number > 0:
             inertia = self.inertia[:, number - 1]
-            twice_kinetic = inertia * velocities[number - 1].square()
-        return (twice_kinetic - self.target[:, number]) / self.inertia[:, number]
+            twice_kinetic = inertia * velocities[number - 1] ** 2
+        push: Column = twice_kinetic - self.target[:, number]
+        return push / self.inertia[:, number]
 
 
 def _thermostatted(
     system: MDSystem,
     state: MDState,
     bath: _Bath,
-    chain: Float64[Tensor, "systems 2 links"],
+    chain: Float64[np.ndarray, "systems 2 links"],
     duration: float,
-) -> tuple[Float64[Tensor, "systems 2 links"], MDState]:
+) -> tuple[Float64[np.ndarray, "systems 2 links"], MDState]:
     """Return chain and state after the chain has acted for a while."""
-    twice = 2.0 * kinetic_energy(system, state.momenta)
-    places, velocities = chain[:, 0], list(chain[:, 1].unbind(1))
-    turned = torch.zeros_like(twice)  # the logarithm of the scale of momenta
+    twice = 2.0 * kinetic_energy(system, state.momenta).cpu().numpy()
+    places, velocities = chain[:, 0], list(chain[:, 1].T)
+    turned = np.zeros_like(twice)  # the logarithm of the scale of momenta
     for weight in _WEIGHTS:
         part = weight * duration
-        kinetic = twice * torch.exp(2.0 * turned)
+        kinetic = twice * np.exp(2.0 * turned)
         _accelerate(bath, kinetic, velocities, 0.5 * part, inward=True)
         turned = turned - part * velocities[0]
-        places = places + part * torch.stack(velocities, 1)
-        kinetic = twice * torch.exp(2.0 * turned)
+        places = places + part * np.stack(velocities, 1)
+        kinetic = twice * np.exp(2.0 * turned)
         _accelerate(bath, kinetic, velocities, 0.5 * part, inward=False)
-    scale = torch.exp(turned)[system.systems.index, None]
-    chain = torch.stack([places, torch.stack(velocities, 1)], 1)
+    scale = torch.from_numpy(np.exp(turned)).to(state.momenta)
+    scale = scale[system.systems.index, None]
+    chain = np.stack([places, np.stack(velocities, 1)], 1)
     return chain, replace(state, momenta=state.momenta * scale)
 
 
 def _accelerate(
     bath: _Bath,
-    twice_kinetic: Float64[Tensor, " systems"],
-    velocities: list[Tensor],
+    twice_kinetic: Float64[np.ndarray, " systems"],
+    velocities: list[Column],
     duration: float,
     *,
     inward: bool,
@@ -147,7 +157,7 @@ def _accelerate(
         push = duration * bath.push(number, twice_kinetic, velocities)
         velocity = velocities[number]
         if number < last:
-            drag = torch.exp(-0.5 * duration * velocities[number + 1])
+            drag = np.exp(-0.5 * duration * velocities[number + 1])
             velocities[number] = (velocity * drag + push) * drag
         else:
             velocities[number] = velocity + push
