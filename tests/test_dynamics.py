@@ -182,3 +182,27 @@ def test_an_unknown_ensemble_is_one_sentence(
 ) -> None:
     assert main(command(potential, tmp_path / "run", "--ensemble", "nph")) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_the_guard_stops_has_exit_code_3(
+    potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main([*command(potential, folder, "--guard-drift", "1e-12"), "--json"]) == 3
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert result["status"] == "stopped"
+    assert [stop["replica"] for stop in result["stopped"]] == [0, 1]
+    assert "2 of 2 replicas stopped, first: the conserved energy drifts by" in err
+    assert "shorter time step than 0.5 fs" in err
+    stated = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert stated["inputs"]["guard"]["drift"] == 1e-12
+    assert stated["inputs"]["guard"]["force"] == 50.0
+
+
+def test_a_limit_of_a_guard_that_is_off_is_refused(
+    potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(potential, tmp_path / "run", "--guard", "off", "--guard-force", "9")
+    assert main(words) == 2
+    assert "--guard off was given together with a limit" in capsys.readouterr().err
