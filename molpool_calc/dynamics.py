@@ -15,6 +15,8 @@ from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.dynamics_job import DynamicsJob
+from molpool_calc.engine import Engine
+from molpool_calc.foreign import foreign_calculator
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import Integrator
@@ -56,13 +58,21 @@ def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:
         job: frozen record of everything else that decides the run.
     """
     origin = provenance(potential)
+    foreign = {}
+    if getattr(job, "forces", None) is not None:
+        foreign = {
+            "forces_versions": foreign_calculator(job.forces).identity()["versions"]
+        }
     decided = {key: value for key, value in asdict(job).items() if key not in MEANS}
     structure = {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.round(6).tolist(),
         **{key: float(atoms.info[key]) for key in _STATE if atoms.info.get(key)},
     }
-    return {**origin, "inputs": {**origin["potential"], **decided, **structure}}
+    return {
+        **origin,
+        "inputs": {**origin["potential"], **decided, **foreign, **structure},
+    }
 
 
 def calculator_of_run(
@@ -107,7 +117,7 @@ def recording_of_run(
     stress = {"stress"} if job.ensemble == "npt" else set()
     kind = prepare(
         engine,
-        properties_of_step(engine, atoms, job.record) | stress,
+        properties_of_run(engine, atoms, job) | stress,
         periodic=bool(atoms.pbc.any()),
         waiting=lambda: progress("compiling once for this machine", 1)(0),
     )
@@ -124,6 +134,37 @@ def recording_of_run(
         },
         resume=resume,
     )
+
+
+def properties_of_run(engine: Engine, atoms: Atoms, job: DynamicsJob) -> frozenset[str]:
+    """Return what each step of a run computes with the network."""
+    properties = properties_of_step(engine, atoms, job.record)
+    return properties if job.forces is None else properties - {"energy", "forces"}
+
+
+def require_forces(
+    calculator: MolPoolCalculator, atoms: Atoms, job: DynamicsJob
+) -> None:
+    """Refuse forces that the potential should not give, or dynamics without dipoles.
+
+    Raises:
+        ValueError: the pooling of the energy is unsuitable for the structure; or, with
+            forces of another program, the potential has nothing to add.
+    """
+    if job.forces is None:
+        calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
+        return
+    if job.ase is not None:
+        raise ValueError(
+            f"ase:{job.ase} makes its steps with the forces of the potential, so that "
+            f"those of {job.forces} have no place; take a thermostat of MolPool"
+        )
+    engine = calculator.evaluator.engines[0]
+    if not properties_of_run(engine, atoms, job) and DIPOLE_FLUX not in job.record:
+        raise ValueError(
+            f"{engine.potential.spec.name} has no dipole to add to the forces of "
+            f"{job.forces}; take a potential that predicts it (see molpool list)"
+        )
 
 
 def run_replicas(
@@ -144,6 +185,7 @@ def run_replicas(
         state=calculator.charge_and_spin(atoms),
         n_replicas=job.n_replicas,
         record=job.record,
+        forces=job.forces,
     )
     integrator: Integrator = job.integrator
     if job.ase is not None:
@@ -237,7 +279,7 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
         )
     calculator = calculator_of_run(potential, job, folder, resume, device)
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
-    calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
+    require_forces(calculator, atoms, job)
     if job.ensemble == "npt":
         require_pressure(calculator.evaluator.potential, atoms)
     check_output(folder, resume=resume, force=force)

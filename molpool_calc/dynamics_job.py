@@ -31,6 +31,8 @@ class DynamicsJob:
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         record: scalar properties to record at every step, such as ``gap``, or
             ``polarizability``, or ``dipole_flux`` (see ``dipole_flux.py``).
+        forces: names the calculator of another program that gives energies and forces,
+            as in ``module:Class,key=value``; dipoles are those of the potential.
         compile: as of the calculator; ``"auto"`` compiles for long runs.
         chain_length: links of a Nosé-Hoover chain; by default 3.
         barostat: of ``"npt"``: ``"isotropic"`` (the default) or ``"flexible"``.
@@ -57,6 +59,7 @@ class DynamicsJob:
     allow_unsuitable_pooling: bool = False
     record: tuple[str, ...] = ()
     compile: Compile = "auto"
+    forces: str | None = None
     chain_length: int | None = None
     barostat: str | None = None
     pressure_bar: float | None = None

@@ -20,6 +20,7 @@ from molpool_calc.dynamics import (
     ProgressBar,
     calculator_of_run,
     recording_of_run,
+    require_forces,
     run_replicas,
 )
 from molpool_calc.dynamics_job import DynamicsJob
@@ -69,6 +70,8 @@ class InfraredJob:
         dtype: of the network during dynamics.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         compile: as of the calculator; ``"auto"`` compiles for long runs.
+        forces: of another program, as of `DynamicsJob`; it relaxes the structure too,
+            and differences of its forces give the harmonic vibrations.
         wavenumber_scale: factor of computed wavenumbers where they are compared with
             an experiment.
         guard: what stops a replica; by default the usual limits at the temperature.
@@ -85,6 +88,7 @@ class InfraredJob:
     dtype: str = "float32"
     allow_unsuitable_pooling: bool = False
     compile: Compile = "auto"
+    forces: str | None = None
     wavenumber_scale: float = 1.0
     guard: Limits | None = None
 
@@ -105,6 +109,7 @@ class InfraredJob:
             dtype=self.dtype,
             allow_unsuitable_pooling=self.allow_unsuitable_pooling,
             compile=self.compile,
+            forces=self.forces,
             guard=self.guard,
         )
 
@@ -186,11 +191,11 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     started = time.perf_counter()
     calculator = calculator_of_run(potential, job.dynamics, folder, resume, device)
     _require_dipole(calculator, atoms)
-    calculator.gate.require(atoms, *calculator.charge_and_spin(atoms))
+    require_forces(calculator, atoms, job.dynamics)
     _require_length(job)
     check_output(folder, resume=resume, force=force)
-    relaxed = relax(atoms, potential, device=device).atoms
-    vibrations = harmonic_result(relaxed, potential, device=device)
+    relaxed = relax(atoms, potential, device=device, forces=job.forces).atoms
+    vibrations = harmonic_result(relaxed, potential, device=device, forces=job.forces)
     harmonic = vibrations.spectrum
     dynamics = job.dynamics
     recording = recording_of_run(

@@ -25,6 +25,7 @@ from molpool_calc.md.state import (
     maxwell_boltzmann_momenta,
     remove_rigid_motion,
 )
+from molpool_calc.sidecar import SidecarForceField
 from molpool_calc.units import FEMTOSECOND
 
 POLARIZABILITY = "polarizability"
@@ -36,9 +37,9 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replicas:
-    """Copies of one structure, moved by one call of the network per step."""
+    """Copies of one structure, moved by one call of the force field per step."""
 
-    force_field: NetworkForceField
+    force_field: ForceField
     batch: AtomsBatch
     positions: Float64[Tensor, "atoms 3"]
     masses: Float64[Tensor, " atoms"]
@@ -73,6 +74,7 @@ def make_replicas(
     state: ChargeAndSpin,
     n_replicas: int,
     record: tuple[str, ...] = (),
+    forces: str | None = None,
 ) -> Replicas:
     """Return ``n_replicas`` copies of a structure, with dipoles where there are any.
 
@@ -83,6 +85,8 @@ def make_replicas(
         n_replicas: how many.
         record: scalar properties to evaluate at every step, or ``polarizability``;
             ``dipole_flux``, which needs velocities, is left to `WithDipoleFlux`.
+        forces: names the calculator of another program that gives them, as in
+            ``module:Class,key=value``; by default the potential does.
 
     Raises:
         ValueError: fewer than one replica, a property that is no scalar of the
@@ -111,8 +115,15 @@ def make_replicas(
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64, device=engine.device)
 
+    field: ForceField
+    if forces is None:
+        field = NetworkForceField(engine, batch, properties, others=others)
+    else:
+        field = SidecarForceField(
+            forces, atoms, engine, batch, properties, others=others
+        )
     return Replicas(
-        force_field=NetworkForceField(engine, batch, properties, others=others),
+        force_field=field,
         batch=batch,
         positions=tensor(np.tile(atoms.positions, (n_replicas, 1))),
         masses=tensor(np.tile(atoms.get_masses(), n_replicas)),

@@ -9,8 +9,10 @@ from ase.optimize import BFGS
 from jaxtyping import Float
 
 from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.foreign import foreign_calculator
 from molpool_calc.harmonic_file import HarmonicResult
 from molpool_calc.provenance import provenance
+from molpool_calc.sidecar import difference_hessian
 from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
 
 TIGHT_FMAX = 1e-4
@@ -35,6 +37,7 @@ def relax(
     fmax: float = TIGHT_FMAX,
     steps: int = 500,
     device: str = "auto",
+    forces: str | None = None,
 ) -> Relaxation:
     """Return the minimum nearest to a structure (BFGS), which is left unchanged.
 
@@ -44,20 +47,24 @@ def relax(
         fmax: largest force on any atom at the end, eV/Å.
         steps: most steps.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        forces: names another calculator that gives them, see ``foreign.py``.
     """
     copy = atoms.copy()  # type: ignore[no-untyped-call]
-    # nothing is propagated: whether the pooling may drive dynamics does not matter
-    copy.calc = MolPoolCalculator(
-        potential, device=device, dtype="float64", allow_unsuitable_pooling=True
-    )
+    if forces is not None:
+        copy.calc = foreign_calculator(forces).make()
+    else:
+        # nothing is propagated: whether the pooling may drive dynamics is no matter
+        copy.calc = MolPoolCalculator(
+            potential, device=device, dtype="float64", allow_unsuitable_pooling=True
+        )
     optimizer = BFGS(copy, logfile=None)
     converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
-    forces = copy.get_forces()
+    left = copy.get_forces()
     energy = float(copy.get_potential_energy())
     return Relaxation(
         atoms=copy,
         energy=energy,
-        fmax=float(np.linalg.norm(forces, axis=1).max()),
+        fmax=float(np.linalg.norm(left, axis=1).max()),
         n_steps=int(optimizer.nsteps),
         converged=converged,
     )
@@ -77,13 +84,19 @@ def harmonic_spectrum(
     calculator = MolPoolCalculator(potential, device=device, dtype="float64")
     size = 3 * len(atoms)
     derivatives = calculator.get_dipole_derivatives(atoms).reshape(size, 3)
-    return _harmonic(calculator, atoms, derivatives)
+    return _harmonic(calculator, atoms, derivatives, None)
 
 
 def harmonic_result(
-    atoms: Atoms, potential: str | Path, *, device: str = "auto"
+    atoms: Atoms,
+    potential: str | Path,
+    *,
+    device: str = "auto",
+    forces: str | None = None,
 ) -> HarmonicResult:
     """Return the vibrations at a relaxed structure, ready for ``harmonic.json``.
+
+    With ``forces`` of another calculator, the Hessian is that of differences of them.
 
     A potential without dipole gives vibrations without infrared intensities.
     """
@@ -99,7 +112,7 @@ def harmonic_result(
         symbols=tuple(atoms.get_chemical_symbols()),  # type: ignore[no-untyped-call]
         positions=atoms.positions.copy(),
         masses=atoms.get_masses(),
-        spectrum=_harmonic(calculator, atoms, derivatives),
+        spectrum=_harmonic(calculator, atoms, derivatives, forces),
         has_dipole=has_dipole,
     )
 
@@ -108,15 +121,20 @@ def _harmonic(
     calculator: MolPoolCalculator,
     atoms: Atoms,
     dipole_derivatives: Float[np.ndarray, "coordinates 3"],
+    forces: str | None,
 ) -> HarmonicSpectrum:
     polarizability = None
     if "polarizability" in calculator.implemented_properties:
         derivatives = calculator.get_polarizability_derivatives(atoms)
         polarizability = derivatives.reshape(-1, 3, 3)
+    if forces is None:
+        hessian = calculator.get_hessian(atoms)
+    else:
+        hessian = difference_hessian(forces, atoms)
     return harmonic_analysis(
         atoms.positions,
         atoms.get_masses(),
-        calculator.get_hessian(atoms),
+        hessian,
         dipole_derivatives,
         polarizability,
     )

@@ -39,5 +39,9 @@ class NoDipole(ChargedSprings):
     implemented_properties: ClassVar = ["energy", "forces"]
 
 
+class Dipoles(ChargedSprings):
+    implemented_properties: ClassVar = ["dipole"]
+
+
 def not_a_calculator():
     return 3

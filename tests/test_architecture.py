@@ -27,7 +27,7 @@ LAYERS = [
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response harmonic_file dipole_flux estimates trajectory_file assignment",
+    "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar",
     "calculator",
     "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
     "ase_integrators",
@@ -53,8 +53,8 @@ BORDERS = {
     "ase": (
         "ase_dynamics ase_plugin ase_trajectory atoms audit calculator cli commands "
         "compilation.structures dynamics elements evaluator foreign infrared molecules "
-        "neighbors.backends path_integrals recompute replicas report response snapshot "
-        "statics suitability training trajectory_file"
+        "neighbors.backends path_integrals recompute replicas report response sidecar "
+        "snapshot statics suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.h5md training.readers",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.io import write
 from command_line import CommandLine
 from md_models import WATER, WATER_MASSES, Waters, waters
 from small_potentials import small_potential
@@ -233,6 +234,31 @@ def test_the_command_writes_each_kind(
     plain = molpool("spectrum", short, "--kind", kind)
     assert f"spectrum_{kind}.csv" in plain.out
     assert unit in plain.out
+
+
+def test_the_picture_shows_harmonic_vibrations_of_the_same_potential(
+    short: Path,
+    potential: str,
+    molpool: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("spectrum", short, "--kind", "raman", "--plot")
+    plain = molpool(*words)
+    picture = short / "spectrum_raman.png"
+    without = picture.read_bytes()
+    vib = ("vib", "H2O.xyz", "--no-relax", "--out", short)
+    write("H2O.xyz", molecule("H2O"))
+    assert molpool(*vib, "-p", potential).code == 0
+    assert molpool(*words).code == plain.code == 0
+    assert picture.read_bytes() != without
+    other = tmp_path / "other"
+    save_potential(small_potential(heads=HEADS, cutoff=3.5), other)
+    assert molpool(*vib, "-p", other).code == 0
+    called = molpool(*words)
+    assert "with other weights, so that it is left out of the picture" in called.err
+    assert picture.read_bytes() == without
 
 
 def test_options_of_raman_spectra_reach_them(short: Path, molpool: CommandLine) -> None:

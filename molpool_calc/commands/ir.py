@@ -21,6 +21,7 @@ from molpool_calc.commands.options import (
     add_device,
     add_dtype,
     add_force,
+    add_forces,
     add_system,
     origin_of,
     potential_of,
@@ -73,6 +74,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     quantum.add_arguments(parser)
     add_force(parser)
+    add_forces(parser)
     add_allow_unsuitable_pooling(parser)
     add_compile(parser)
     add_device(parser)
@@ -102,6 +104,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         dtype=arguments.dtype,
         allow_unsuitable_pooling=arguments.allow_unsuitable_pooling,
         compile=arguments.compile,
+        forces=arguments.forces,
         wavenumber_scale=arguments.scale_wavenumbers or 1.0,
         guard=limits_of(arguments),
     )

@@ -13,6 +13,7 @@ from molpool_calc.commands.options import (
     add_device,
     add_dtype,
     add_force,
+    add_forces,
     add_system,
     origin_of,
     potential_of,
@@ -97,6 +98,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     add_force(parser)
+    add_forces(parser)
     add_allow_unsuitable_pooling(parser)
     add_compile(parser)
     add_device(parser)

@@ -62,6 +62,17 @@ def add_allow_unsuitable_pooling(parser: ArgumentParser) -> None:
     )
 
 
+def add_forces(parser: ArgumentParser) -> None:
+    """Add ``--forces``."""
+    parser.add_argument(
+        "--forces",
+        metavar="MODULE:CLASS",
+        help="ASE calculator that gives energies and forces, its options after commas, "
+        "as in tblite.ase:TBLite,method=GFN2-xTB; the potential then gives dipoles and "
+        "polarizabilities only",
+    )
+
+
 def add_compile(parser: ArgumentParser) -> None:
     """Add ``--compile``."""
     parser.add_argument(

@@ -20,10 +20,11 @@ from molpool_calc.commands.spectrum_files import (
     are_files,
     output_path,
     spectrum_of_arguments,
+    sticks_of,
 )
 
 if TYPE_CHECKING:
-    from molpool_calc.spectra import MeasuredSpectrum, Spectrum
+    from molpool_calc.spectra import HarmonicSpectrum, MeasuredSpectrum, Spectrum
 
 NAME = "spectrum"
 HELP = (
@@ -100,7 +101,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="undo the shift of velocity Verlet to higher wavenumbers",
     )
-    add("--plot", action="store_true", help="draw it, to spectrum_KIND.png")
+    add(
+        "--plot",
+        action="store_true",
+        help="draw it, to spectrum_KIND.png, with the harmonic intensities of "
+        "harmonic.json if ir or vib --out left it in the folder",
+    )
     add(
         "--assign",
         action="store_true",
@@ -165,7 +171,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     bands, shown, labels = interpret(arguments, spectrum, measured)
     if arguments.plot:
         files["picture"] = str(path.with_suffix(".png"))
-        _draw(arguments, path.with_suffix(".png"), shown, measured, labels)
+        sticks = sticks_of(arguments, spectrum, console)
+        _draw(arguments, path.with_suffix(".png"), shown, measured, labels, sticks)
     total = total_integral(spectrum)
     return {
         **files,
@@ -206,14 +213,22 @@ def _draw(
     spectrum: "Spectrum",
     measured: "MeasuredSpectrum | None",
     labels: list[tuple[float, str]],
+    sticks: "HarmonicSpectrum | None",
 ) -> None:
     from molpool_calc.spectra import plot_infrared, plot_spectrum  # noqa: PLC0415
 
     title = f"{arguments.sources[0].resolve().name}, {arguments.kind}"
     if arguments.kind == "ir":
-        plot_infrared(spectrum, path, title=title, experiment=measured, labels=labels)
+        plot_infrared(
+            spectrum,
+            path,
+            title=title,
+            sticks=sticks,
+            experiment=measured,
+            labels=labels,
+        )
     else:
-        plot_spectrum(spectrum, path, title=title)
+        plot_spectrum(spectrum, path, title=title, sticks=sticks)
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:

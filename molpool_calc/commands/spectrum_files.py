@@ -8,7 +8,7 @@ from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import POTENTIAL_HELP, add_device, add_dtype
 
 if TYPE_CHECKING:
-    from molpool_calc.spectra import Spectrum
+    from molpool_calc.spectra import HarmonicSpectrum, Spectrum
 
 # Options that mean something to trajectory files only, with their defaults.
 _OF_FILES = {
@@ -97,6 +97,26 @@ def output_path(arguments: Namespace) -> Path:
     return Path(
         source / name if source.is_dir() else source.with_name(f"{source.stem}_{name}")
     )
+
+
+def sticks_of(
+    arguments: Namespace, spectrum: "Spectrum", console: Console
+) -> "HarmonicSpectrum | None":
+    """Return the harmonic vibrations in the folder of a run of the same potential."""
+    from molpool_calc.harmonic_file import read_harmonic  # noqa: PLC0415
+    from molpool_calc.md.manifest import read_manifest  # noqa: PLC0415
+
+    folder = arguments.sources[0]
+    found = read_harmonic(folder) if folder.is_dir() else None
+    if found is None or "volume_angstrom3" in spectrum.metadata:
+        return None
+    if read_manifest(folder)["inputs"].get("sha256") != found.sha256:
+        console.note(
+            f"harmonic.json in {folder} was made with {found.potential} and the run "
+            "with other weights, so that it is left out of the picture"
+        )
+        return None
+    return found.spectrum
 
 
 def spectrum_of_arguments(

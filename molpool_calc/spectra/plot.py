@@ -13,6 +13,7 @@ from molpool_calc.spectra.plot_measured import (
     measured_positions,
     panel_height,
 )
+from molpool_calc.spectra.plot_sticks import draw_sticks, heights_of
 from molpool_calc.spectra.spectrum import INFRARED_UNIT, Spectrum, peaks
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _LINE = "#1b3a5c"
 _BAND = "#a9c4dd"
-_STICKS = "#c8641e"
 _CLASSICAL = "#9a9a9a"
 _QUANTITIES = {"raman": "Raman scattering", "vdos": "density of states"}
 _BAND_LABELS = "#3d6b4f"
@@ -34,8 +34,6 @@ _LABEL_WIDTH = 0.019
 # The axis ends at most this far above the highest intensity: the upper limit at the
 # top of the strongest band of a short run would flatten all others.
 _HIGHEST_BAND = 1.6
-# Sticks shorter than this fraction of the longest get no head.
-_SHORTEST_STICK = 0.01
 
 
 def plot_infrared(
@@ -63,15 +61,23 @@ def plot_infrared(
     figure.savefig(path, dpi=300)
 
 
-def plot_spectrum(spectrum: Spectrum, path: str | Path, *, title: str) -> None:
+def plot_spectrum(
+    spectrum: Spectrum,
+    path: str | Path,
+    *,
+    title: str,
+    sticks: HarmonicSpectrum | None = None,
+) -> None:
     """Draw a spectrum of any kind with its band to a PNG, SVG or PDF file.
 
     Args:
         spectrum: The line and, if it has one, the 95 % band.
         path: Where to write; the suffix decides on the format.
         title: Stands above the axes.
+        sticks: Harmonic intensities, where the spectrum has such.
     """
-    _compose(spectrum, title, None, None).savefig(path, dpi=300)
+    known = None if sticks is None or heights_of(spectrum, sticks) is None else sticks
+    _compose(spectrum, title, known, None).savefig(path, dpi=300)
 
 
 def _compose(
@@ -108,7 +114,7 @@ def _compose(
     _label_bands(axes, labels, left)
     handles, names = axes.get_legend_handles_labels()
     if sticks is not None:
-        more_handles, more_names = _draw_sticks(axes, sticks)
+        more_handles, more_names = draw_sticks(axes, spectrum, sticks)
         handles, names = [*handles, *more_handles], [*names, *more_names]
     if experiment is not None:
         draw_measured(panel, experiment)
@@ -162,7 +168,9 @@ def _draw_line(axes: "matplotlib.axes.Axes", spectrum: Spectrum, top: float) -> 
             label="95 % confidence",
         )
         shown = x <= axes.get_xlim()[0]
-        highest = min(float(spectrum.upper[shown].max()), _HIGHEST_BAND * top)
+        highest = min(
+            float(spectrum.upper[shown].max(initial=0.0)), _HIGHEST_BAND * top
+        )
     scale = spectrum.metadata.get("wavenumber_scale")
     name = "quantum nuclei" if "beads" in spectrum.metadata else "MD"
     name = name if scale is None else f"{name}, wavenumbers × {scale:g}"
@@ -249,29 +257,6 @@ def _spread(positions: list[float], distance: float) -> list[float]:
         for middle, n in groups
         for k in range(n)
     ]
-
-
-def _draw_sticks(
-    axes: "matplotlib.axes.Axes", sticks: HarmonicSpectrum
-) -> tuple[list["matplotlib.artist.Artist"], list[str]]:
-    real = sticks.wavenumbers_cm1 > 0.0
-    heights = sticks.ir_km_mol[real]
-    twin = axes.twinx()
-    positions = sticks.wavenumbers_cm1[real]
-    twin.vlines(positions, 0.0, heights, color=_STICKS, linewidth=0.9, label="harmonic")
-    visible = heights > _SHORTEST_STICK * heights.max(initial=0.0)
-    twin.plot(positions[visible], heights[visible], "o", color=_STICKS, markersize=2.2)
-    # The line of the spectrum passes in front of the sticks.
-    axes.set_zorder(twin.get_zorder() + 1)
-    axes.patch.set_visible(False)
-    twin.set_ylim(0.0, 1.6 * float(heights.max(initial=0.0)) or 1.0)
-    twin.minorticks_on()
-    twin.set_ylabel("harmonic band strength (km mol$^{-1}$)", color=_STICKS)
-    twin.tick_params(axis="y", which="both", colors=_STICKS, labelsize=9)
-    twin.spines["top"].set_visible(False)
-    twin.spines["right"].set_color(_STICKS)
-    drawn, names = twin.get_legend_handles_labels()
-    return list(drawn), list(names)
 
 
 def _place_legend(
