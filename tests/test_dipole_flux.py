@@ -14,6 +14,7 @@ from molpool_calc.connectivity import find_molecules
 from molpool_calc.dipole_flux import DipoleFlux, current
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
 from molpool_calc.engine import EagerEngine
+from molpool_calc.md.guard import NO_LIMITS
 from molpool_calc.md.trajectory import read_run
 from molpool_calc.neighbors import neighbor_list
 from molpool_calc.run_spectrum import spectrum_of_run
@@ -185,6 +186,7 @@ def job(n_steps: int) -> DynamicsJob:
         dtype="float64",
         record=("dipole_flux",),
         compile="never",
+        guard=NO_LIMITS,  # random weights hold no molecule together
     )
 
 

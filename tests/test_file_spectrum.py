@@ -19,6 +19,7 @@ from small_potentials import small_potential
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
 from molpool_calc.estimates import Fineness
 from molpool_calc.file_spectrum import FileJob, spectrum_of_files
+from molpool_calc.md.guard import NO_LIMITS
 from molpool_calc.md.trajectory import read_run
 from molpool_calc.spectra import read_spectrum
 from molpool_calc.spectra.correlation import CM_PER_FS
@@ -232,6 +233,7 @@ def run_and_file(
             "every": 1,
             "dtype": "float64",
             "compile": "never",
+            "guard": NO_LIMITS,  # random weights hold no molecule together
             **options,
         }
     )

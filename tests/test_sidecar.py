@@ -122,7 +122,7 @@ def test_what_has_no_forces_or_no_dipole_is_refused(
         *start, "-p", place / "p", "--forces", "charged_springs:Dipoles"
     )
     assert "gives no energy, only dipole" in sentence
-    ase = ("--ensemble", "nvt", "--thermostat", "ase:Langevin", "--forces", SPRINGS)
+    ase = ("--integrator", "ase:Langevin", "--forces", SPRINGS)
     sentence = molpool.refused(*start, "-p", place / "p", *ase)
     assert "makes its steps with the forces of the potential" in sentence
 
