@@ -101,12 +101,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="undo the shift of velocity Verlet to higher wavenumbers",
     )
-    add(
-        "--plot",
-        action="store_true",
-        help="draw it, to spectrum_KIND.png, with the harmonic intensities of "
-        "harmonic.json if ir or vib --out left it in the folder",
-    )
+    plot_help = "draw it, to spectrum_KIND.png, with what harmonic.json holds, if any"
+    add("--plot", action="store_true", help=plot_help)
     add(
         "--assign",
         action="store_true",
