@@ -70,8 +70,7 @@ class InfraredJob:
         dtype: of the network during dynamics.
         allow_unsuitable_pooling: run whatever the pooling and the structure.
         compile: as of the calculator; ``"auto"`` compiles for long runs.
-        forces: of another program, as of `DynamicsJob`; it relaxes the structure too,
-            and differences of its forces give the harmonic vibrations.
+        forces: of another program, which relaxes and gives harmonic vibrations too.
         wavenumber_scale: factor of computed wavenumbers where they are compared with
             an experiment.
         guard: what stops a replica; by default the usual limits at the temperature.
@@ -198,15 +197,9 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     vibrations = harmonic_result(relaxed, potential, device=device, forces=job.forces)
     harmonic = vibrations.spectrum
     dynamics = job.dynamics
+    place = (folder, resume, progress)
     recording = recording_of_run(
-        calculator,
-        potential,
-        relaxed,
-        dynamics,
-        folder,
-        resume,
-        progress,
-        origin=origin,
+        calculator, potential, relaxed, dynamics, *place, origin=origin
     )
     outcome = run_replicas(calculator, relaxed, dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
