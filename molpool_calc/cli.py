@@ -14,6 +14,7 @@ from molpool_calc.commands import (
     evaluate,
     import_weights,
     info,
+    ipi_driver,
     ir,
     list_potentials,
     md,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     audit,
     train,
     import_weights,
+    ipi_driver,
 )
 """In the order of the help."""
 

@@ -63,6 +63,18 @@ def test_orbital_gaps_from_an_attention_based_pooling() -> None:
     assert 10.0 < gaps["CH3COCH3"] < 11.8
 
 
+@needs_zoo
+def test_zero_point_energy_of_formaldehyde_from_ring_polymers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ipi")
+    monkeypatch.chdir(tmp_path)
+    result = example("06_quantum_nuclei.py")(steps=400, beads=4)
+    # half of the zero-point energy is 0.36 eV with all beads, and 0.08 eV classically
+    assert 0.15 < result["potential"] < 0.6
+    assert (tmp_path / "quantum.png").stat().st_size > 10_000
+
+
 def test_every_example_is_listed_and_short() -> None:
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in sorted(FOLDER.glob("*.py")):

@@ -11,6 +11,7 @@ from ase.io import write
 from small_potentials import small_potential
 
 from molpool_calc import MolPoolCalculator
+from molpool_calc.cli import main
 from molpool_calc.path_integrals.driver import MolPoolDriver
 from molpool_calc.storage import save_potential
 from molpool_calc.units import BOHR, HARTREE
@@ -107,3 +108,13 @@ def test_units_are_those_of_ipi() -> None:
         ("force", "ev/ang", BOHR / HARTREE),
     ):
         assert units.unit_to_internal(kind, name, 1.0) == pytest.approx(value, rel=2e-7)
+
+
+def test_the_command_prints_where_the_driver_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["ipi-driver", "--path"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert "__DRIVER_CLASS__" in path.read_text(encoding="utf-8")
+    assert main(["ipi-driver"]) == 0
+    assert f"<pes_path>{path}</pes_path>" in capsys.readouterr().out
