@@ -38,6 +38,7 @@ def test_both_spectra_are_written_and_compared(
     output = capsys.readouterr()
     quantum = json.loads(output.out)["quantum"]
     assert quantum["beads"] == 2
+    assert 1.0 < quantum["centroid_temperature_k"] < 60.0  # 10 K for 0.03 ps
     assert {"peaks", "integrated_km_mol", "bands", "advised_beads"} <= quantum.keys()
     assert "2 beads were used" in output.err
     spectrum = read_spectrum(folder / "spectrum_ir_quantum.csv")
@@ -54,6 +55,19 @@ def test_both_spectra_are_written_and_compared(
     other = ["--beads", "3", *rings[2:], "--resume"]
     assert main(words(potential, folder, *other)) == 2
     assert "another beads" in capsys.readouterr().err
+
+
+def test_a_replaced_run_leaves_no_quantum_spectrum_behind(
+    potential: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ir"
+    assert main(words(potential, folder)) == 0
+    (folder / "quantum" / "replica_0").mkdir(parents=True)
+    (folder / "quantum" / "run.json").write_text("{}")
+    (folder / "spectrum_ir_quantum.csv").write_text("")
+    assert main(words(potential, folder, "--force")) == 0
+    assert not (folder / "quantum").exists()
+    assert not (folder / "spectrum_ir_quantum.csv").exists()
 
 
 def test_without_ipi_nothing_is_computed(

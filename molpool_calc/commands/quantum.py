@@ -118,6 +118,13 @@ def add_to(
     return found
 
 
+def discard(folder: Path) -> None:
+    """Remove what an earlier run with quantum nuclei left in a folder."""
+    from molpool_calc.path_integrals.infrared import discard_quantum  # noqa: PLC0415
+
+    discard_quantum(folder)
+
+
 def table_of(result: Mapping[str, Any]) -> list[str]:
     """Return the lines on quantum nuclei, none if they were not asked for."""
     found = result.get("quantum")
@@ -138,8 +145,10 @@ def table_of(result: Mapping[str, Any]) -> list[str]:
     return [
         "",
         f"quantum nuclei: {found['beads']} beads, {found['replicas']} replicas of "
-        f"{found['picoseconds']:g} ps, {found['integrated_km_mol']:.1f} km/mol, "
-        f"{found['seconds']:.0f} s; middles of the bands in cm-1:",
+        f"{found['picoseconds']:g} ps, centroids at "
+        f"{found['centroid_temperature_k']:.0f} K, "
+        f"{found['integrated_km_mol']:.1f} km/mol, {found['seconds']:.0f} s",
+        "middles of the bands in cm-1:",
         table(head, rows, n_left=0),
         "written: spectrum_ir_quantum.csv, quantum/",
     ]

@@ -1,15 +1,18 @@
 """The quantum half of ``molpool ir --beads``: run, spectrum, picture, shifts."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from molpool_calc.dynamics import ProgressBar
 from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
-from molpool_calc.path_integrals.run import run_ring_polymers
+from molpool_calc.path_integrals.read import read_properties
+from molpool_calc.path_integrals.run import replica_folder, run_ring_polymers
 from molpool_calc.path_integrals.spectrum import quantum_spectrum
 from molpool_calc.run_spectrum import peak_list, spectrum_of_run
 from molpool_calc.spectra import (
@@ -20,6 +23,8 @@ from molpool_calc.spectra import (
     write_spectrum,
 )
 from molpool_calc.spectra.shifts import BandShift, band_shifts
+from molpool_calc.spectra.vibrational_dos import rotations_of
+from molpool_calc.units import BOLTZMANN
 
 SPECTRUM_FILE = "spectrum_ir_quantum.csv"
 FOLDER = "quantum"
@@ -97,11 +102,40 @@ def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
         "replicas": job.replicas,
         "picoseconds": job.picoseconds,
         "timestep_fs": job.timestep_fs,
+        "centroid_temperature_k": centroid_temperature(relaxed, place, job),
         "peaks": peak_list(quantum),
         "integrated_km_mol": total_integral(quantum).value,
         "bands": [_describe(shift, fundamentals) for shift in shifts],
         "seconds": time.perf_counter() - started,
     }
+
+
+def centroid_temperature(atoms: Atoms, folder: Path, job: RingPolymerJob) -> float:
+    """Return the mean temperature of the centroids in K.
+
+    i-PI states ``P`` times their kinetic energy, since its rings are at ``PT``.
+
+    Args:
+        atoms: the molecule.
+        folder: of the run.
+        job: what was run.
+    """
+    free = 3 * len(atoms)
+    if job.internal:
+        free -= 3 + rotations_of(atoms.positions, atoms.get_masses())
+    energies = [
+        read_properties(replica_folder(folder, k) / "production.properties")
+        for k in range(job.replicas)
+    ]
+    mean = np.mean([one["kinetic_md(nm=0)"].mean() for one in energies])
+    return float(2.0 * mean / (job.beads * free * BOLTZMANN))
+
+
+def discard_quantum(folder: Path) -> None:
+    """Remove ring polymers and their spectrum, which belong to a run replaced since."""
+    if (folder / FOLDER / "run.json").is_file():
+        shutil.rmtree(folder / FOLDER)
+    (folder / SPECTRUM_FILE).unlink(missing_ok=True)
 
 
 def _describe(band: BandShift, fundamentals: Sequence[float]) -> dict[str, Any]:
