@@ -14,7 +14,7 @@ from molpool_calc.commands import (
     evaluate,
     import_weights,
     info,
-    ipi_driver,
+    ipi,
     ir,
     list_potentials,
     md,
@@ -41,7 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     audit,
     train,
     import_weights,
-    ipi_driver,
+    ipi,
 )
 """In the order of the help."""
 

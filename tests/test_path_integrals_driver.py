@@ -113,8 +113,8 @@ def test_units_are_those_of_ipi() -> None:
 def test_the_command_prints_where_the_driver_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["ipi-driver", "--path"]) == 0
+    assert main(["ipi", "--path"]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert "__DRIVER_CLASS__" in path.read_text(encoding="utf-8")
-    assert main(["ipi-driver"]) == 0
+    assert main(["ipi"]) == 0
     assert f"<pes_path>{path}</pes_path>" in capsys.readouterr().out

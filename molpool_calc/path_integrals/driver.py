@@ -1,6 +1,6 @@
 """A potential for i-PI (``<pes>custom</pes>``): all beads in one forward pass.
 
-i-PI loads this file by its path (``molpool ipi-driver`` prints it) and makes one
+i-PI loads this file by its path (``molpool ipi`` prints it) and makes one
 `MolPoolDriver` with the arguments that the input or the option ``-o`` states::
 
     <ffdirect name="molpool" pbc="False">

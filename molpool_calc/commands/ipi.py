@@ -1,4 +1,4 @@
-"""``molpool ipi-driver``: MolPool as a potential in inputs of i-PI."""
+"""``molpool ipi``: MolPool as a potential in inputs of i-PI."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from molpool_calc.commands.console import Console
 
-NAME = "ipi-driver"
+NAME = "ipi"
 HELP = "print the file that makes potentials available to i-PI, and how to use it"
 
 _USE = """{driver}
@@ -30,7 +30,7 @@ compile, polarizability, allow_unsuitable_pooling. Dipoles (e*Angstrom) are extr
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add nothing: the file is always the same."""
-    parser.epilog = "example: i-pi-py_driver -m custom -P $(molpool ipi-driver --path)"
+    parser.epilog = "example: i-pi-py_driver -m custom -P $(molpool ipi --path)"
     parser.add_argument("--path", action="store_true", help="print the path only")
 
 
