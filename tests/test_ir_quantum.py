@@ -58,19 +58,6 @@ def test_both_spectra_are_written_and_compared(
     assert "another beads" in capsys.readouterr().err
 
 
-def test_a_replaced_run_leaves_no_quantum_spectrum_behind(
-    potential: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "ir"
-    assert main(words(potential, folder)) == 0
-    (folder / "quantum" / "replica_0").mkdir(parents=True)
-    (folder / "quantum" / "run.json").write_text("{}")
-    (folder / "spectrum_ir_quantum.csv").write_text("")
-    assert main(words(potential, folder, "--force")) == 0
-    assert not (folder / "quantum").exists()
-    assert not (folder / "spectrum_ir_quantum.csv").exists()
-
-
 def test_without_ipi_nothing_is_computed(
     potential: str,
     tmp_path: Path,
