@@ -43,6 +43,23 @@ def words(potential: str, folder: Path, *more: str) -> list[str]:
     return [*start, *short, "--temperature", "10", "--guard", "off", *more]
 
 
+def test_force_replaces_a_run_and_all_that_came_from_it(
+    potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ir"
+    assert main(words(potential, folder)) == 0
+    (folder / "quantum" / "replica_0").mkdir(parents=True)
+    (folder / "quantum" / "run.json").write_text("{}")
+    (folder / "spectrum_ir_quantum.csv").write_text("")
+    first = (folder / "spectrum.csv").read_bytes()
+    assert main(words(potential, folder)) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert main(words(potential, folder, "--force", "--seed", "1")) == 0
+    assert (folder / "spectrum.csv").read_bytes() != first
+    assert not (folder / "quantum").exists()
+    assert not (folder / "spectrum_ir_quantum.csv").exists()
+
+
 def test_it_writes_spectrum_picture_and_run(
     potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

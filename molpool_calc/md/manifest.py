@@ -57,20 +57,30 @@ def check_output(folder: Path, *, resume: bool, force: bool) -> None:
         raise ValueError(
             f"{folder} is a file, but a run needs a folder; choose another"
         )
+    if force and (folder / MANIFEST).exists():
+        _remove_run(folder)
+        return
+    check_run(folder, resume=resume)
+    if not resume and folder.exists() and _in_use(folder):
+        raise _occupied(folder, "other files")
+
+
+def check_run(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds a run, or one without where a run is to go on.
+
+    Other files may be there, such as the spectra of a run that was just removed.
+
+    Raises:
+        ValueError: If it is so.
+    """
     holds_run = (folder / MANIFEST).exists()
     if resume and not holds_run:
         raise ValueError(
             f"{folder} holds no run to resume (no {MANIFEST}); give the folder of a "
             "run, or start one without resume"
         )
-    if force and holds_run:
-        _remove_run(folder)
-    elif not resume and folder.exists() and _in_use(folder):
-        content = "a run" if holds_run else "other files"
-        raise ValueError(
-            f"{folder} already holds {content}; choose an empty or new folder, or "
-            "for a run, continue it with resume or replace it with force"
-        )
+    if holds_run and not resume:
+        raise _occupied(folder, "a run")
 
 
 def describe_run(
@@ -184,6 +194,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / MANIFEST, (text + "\n").encode())
+
+
+def _occupied(folder: Path, content: str) -> ValueError:
+    return ValueError(
+        f"{folder} already holds {content}; choose an empty or new folder, or "
+        "for a run, continue it with resume or replace it with force"
+    )
 
 
 def _in_use(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.manifest import (
     Manifest,
-    check_output,
+    check_run,
     describe_run,
     read_manifest,
     require_same_inputs,
@@ -88,7 +88,7 @@ def simulate(
         WriteFailure: If what happens can no longer be written, as on a full disk.
     """
     started = time.perf_counter()
-    check_output(recording.folder, resume=recording.resume, force=False)
+    check_run(recording.folder, resume=recording.resume)
     manifest = describe_run(
         system,
         state,
