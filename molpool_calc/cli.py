@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Run the command; a calculation that failed is a run stopped by a guard.
 
-    So is a run that could not be written on.
+    So is a run that could not be written on, or one that failed to equilibrate.
     """
     command: Command = arguments.command
     try:
@@ -135,9 +135,13 @@ def _run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     except RuntimeError as error:
         from ase.calculators.calculator import CalculatorError  # noqa: PLC0415
 
-        from molpool_calc.md.failure import WriteFailure  # noqa: PLC0415
+        from molpool_calc.md.failure import (  # noqa: PLC0415
+            EquilibrationFailure,
+            WriteFailure,
+        )
 
-        if not isinstance(error, CalculatorError | WriteFailure):
+        expected = CalculatorError | WriteFailure | EquilibrationFailure
+        if not isinstance(error, expected):
             raise
         return {"status": "stopped", "reason": str(error)}
 

@@ -178,6 +178,7 @@ def run_replicas(
 
     Raises:
         ValueError: as ``md.simulate``.
+        EquilibrationFailure: a replica left its limits before the run began.
     """
     replicas = make_replicas(
         calculator.evaluator.engines[0],
@@ -196,7 +197,9 @@ def run_replicas(
         free = replicas.system("all")
         state = thermal_state(replicas, free, job.temperature, job.seed)
         bar = progress("equilibration", steps)
-        state = equilibrate(replicas, state, job.langevin, steps, bar)
+        state = equilibrate(
+            replicas, state, job.langevin, steps, bar, limits=job.limits
+        )
     else:
         state = thermal_state(replicas, system, job.temperature, job.seed)
     if integrator.ensemble == "npt":

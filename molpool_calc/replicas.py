@@ -14,6 +14,8 @@ from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
+from molpool_calc.md.equilibration import EquilibrationGuard
+from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator, Langevin
 from molpool_calc.md.network import NetworkForceField
 from molpool_calc.md.state import (
@@ -218,6 +220,8 @@ def equilibrate(
     thermostat: Langevin,
     n_steps: int,
     progress: Progress | None = None,
+    *,
+    limits: Limits = NO_LIMITS,
 ) -> MDState:
     """Return each replica after its own Langevin dynamics, at rest as a whole.
 
@@ -225,10 +229,16 @@ def equilibrate(
     thermostat of a nearly harmonic molecule does not. Removing the rigid motion at the
     end leaves the internal motion canonical, so that an ensemble of such starts
     samples the temperature however little the modes exchange energy in NVE.
+
+    Raises:
+        ValueError: a replica starts beyond the limits.
+        EquilibrationFailure: a replica leaves the limits, or is not finite.
     """
     free = replicas.system("all")
+    guard = EquilibrationGuard(free, state, limits, thermostat.timestep_fs)
     for step in range(n_steps):
         state = thermostat(free, state, replicas.force_field)
+        guard.require(state)
         if progress is not None:
             progress(step + 1)
     momenta = remove_rigid_motion(free, state.positions, state.momenta)

@@ -34,6 +34,29 @@ class _Limited(NamedTuple):
     high: Float64[np.ndarray, " systems"]
 
 
+# A cause before its consequences: atoms that meet repel, and what repels gets hot.
+_ORDER: tuple[Quantity, ...] = (
+    "not finite",
+    "shortest distance",
+    "largest force",
+    "temperature",
+    "energy drift",
+    "force spread",
+    "volume",
+)
+
+
+def observables_of(system: MDSystem, state: MDState) -> list[str]:
+    """Return the names of what is recorded of a state at every step."""
+    has_dipole = state.response.dipole is not None
+    return [
+        *("energy", "kinetic", "heat"),
+        *cell_observables(system, state),
+        *["dipole"] * has_dipole,
+        *state.response.others,
+    ]
+
+
 class Checks:
     """Turns states into rows of numbers, and rows into what is beyond a limit.
 
@@ -81,6 +104,23 @@ class Checks:
         measured = [measure(state) for measure in self._measures]
         row: Row = torch.cat([*recorded, *measured]).cpu().numpy()
         return row
+
+    def faults(
+        self, row: Row, step: int, running: Bool[np.ndarray, " systems"]
+    ) -> dict[int, Quantity]:
+        """Return the running replicas that are beyond a limit, each with the cause."""
+        beyond, broken = self.beyond(row, step), self.broken(row)
+        if not (beyond.any() or broken.any()):
+            return {}
+        found: dict[int, Quantity] = {}
+        hurt = dict(zip(self.quantities, beyond, strict=True))
+        hurt["not finite"] = ~np.isfinite(self.values(row, step)).all(axis=0)
+        hurt["not finite"][self.replica_of[broken]] = True
+        for quantity in _ORDER:
+            if quantity in hurt:
+                for replica in np.flatnonzero(hurt[quantity] & running).tolist():
+                    found.setdefault(replica, quantity)
+        return dict(sorted(found.items()))
 
     def beyond(self, row: Row, step: int) -> Bool[np.ndarray, "quantities systems"]:
         """Return which quantity of which replica is beyond its limits, or no number."""

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from molpool_calc.md.cell import cell_observables
 from molpool_calc.md.checkpoint import CHECKPOINT
+from molpool_calc.md.checks import observables_of
 from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.records import FRAMES, STEPS, write_atomically
@@ -112,19 +112,11 @@ def describe_run(
             f"{n_replicas} systems of up to {n_atoms} atoms were given, but a run "
             "takes replicas of one system; run different systems one by one"
         )
-    always = ("energy", "kinetic", "heat")
-    of_cell = cell_observables(system, state)
-    has_dipole = state.response.dipole is not None
     dynamics = {
         **integrator.describe(),
         "every": every,
         "n_replicas": n_replicas,
-        "observables": [
-            *always,
-            *of_cell,
-            *["dipole"] * has_dipole,
-            *state.response.others,
-        ],
+        "observables": observables_of(system, state),
         "atomic_numbers": numbers[:n_atoms],
         "masses": masses[:n_atoms],
         "free": system.free,

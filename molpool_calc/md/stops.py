@@ -108,7 +108,12 @@ _TEXTS: Mapping[Quantity, Callable[[MDSystem, MDState, int, float], str]] = {
 
 
 def advise(
-    quantity: Quantity, *, timestep_fs: float, drifted: float, is_cold: bool, file: str
+    quantity: Quantity,
+    *,
+    timestep_fs: float,
+    drifted: float,
+    is_cold: bool,
+    file: str | None,
 ) -> str:
     """Return what to do about it: time step, potential, temperature or structure.
 
@@ -117,12 +122,14 @@ def advise(
         timestep_fs: Of the run.
         drifted: Change of the conserved energy at the last good step, meV/atom.
         is_cold: The temperature was too low.
-        file: Shows the last frames.
+        file: Shows the last frames; ``None`` where none were written.
     """
+    frames = "such frames" if file is None else f"the frames of {file}"
+    places = "such structures" if file is None else f"the structures in {file}"
     if quantity == "force spread":
         return (
             "the structure is outside what the potentials were trained on: lower the "
-            f"temperature, or train on the frames of {file}"
+            f"temperature, or train on {frames}"
         )
     if quantity == "volume":
         return (
@@ -146,7 +153,7 @@ def advise(
             f"energy was conserved until then, so start {start}, or equilibrate first"
         )
     return (
-        "energy was conserved until then, so the potential fails at the structures in "
-        f"{file}: try another potential, a lower temperature, a relaxed structure or a "
-        f"shorter time step than {timestep_fs:g} fs"
+        f"energy was conserved until then, so the potential fails at {places}: try "
+        "another potential, a lower temperature, a relaxed structure or a shorter time "
+        f"step than {timestep_fs:g} fs"
     )

@@ -15,17 +15,6 @@ from molpool_calc.md.manifest import LAST_FRAMES, read_manifest, write_manifest
 from molpool_calc.md.state import MDState, MDSystem
 from molpool_calc.md.stops import Stop, advise, explain
 
-# A cause before its consequences: atoms that meet repel, and what repels gets hot.
-_ORDER: tuple[Quantity, ...] = (
-    "not finite",
-    "shortest distance",
-    "largest force",
-    "temperature",
-    "energy drift",
-    "force spread",
-    "volume",
-)
-
 
 class Watch:
     """Remembers which replicas were stopped, and the last frames of all.
@@ -105,21 +94,7 @@ class Watch:
         return numbers
 
     def _found(self, row: Row, step: int) -> dict[int, Quantity]:
-        """Return the running replicas that are beyond a limit, and the cause."""
-        checks = self.checks
-        beyond, broken = checks.beyond(row, step), checks.broken(row)
-        if not (beyond.any() or broken.any()):
-            return {}
-        found: dict[int, Quantity] = {}
-        hurt = dict(zip(checks.quantities, beyond, strict=True))
-        hurt["not finite"] = ~np.isfinite(checks.values(row, step)).all(axis=0)
-        hurt["not finite"][checks.replica_of[broken]] = True
-        running = ~self.stopped
-        for quantity in _ORDER:
-            if quantity in hurt:
-                for replica in np.flatnonzero(hurt[quantity] & running).tolist():
-                    found.setdefault(replica, quantity)
-        return dict(sorted(found.items()))
+        return self.checks.faults(row, step, ~self.stopped)
 
     def _tell(self) -> None:
         """State the stops in ``run.json``, before anything is recorded of them."""
