@@ -136,7 +136,8 @@ def test_other_names_have_no_experiment_and_no_potential() -> None:
 def test_default_potentials_are_bundled_ones() -> None:
     assert default_potential("ethanol") == "painn-ethanol"
     assert default_potential("ethanol-gauche") == "painn-ethanol"
-    assert default_potential("formaldehyde") == "painn-formaldehyde"
+    for name in ("formaldehyde", "methanol", "acetone"):
+        assert default_potential(name) == f"painn-{name}"
     named = {default_potential(name) for name in molecule_names()} - {None}
     if not named <= set(bundled_names()):
         pytest.skip("not all of them are bundled yet")
