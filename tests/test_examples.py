@@ -75,6 +75,19 @@ def test_zero_point_energy_of_formaldehyde_from_ring_polymers(
     assert (tmp_path / "quantum.png").stat().st_size > 10_000
 
 
+@needs_zoo
+def test_raman_spectrum_of_ethanol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = example("07_raman_spectrum.py")(steps=600)
+    assert 2700 < result["strongest"] < 3300  # C-H stretches
+    assert 0.0 <= result["depolarization"] < 0.75
+    # B3LYP/def2-SVPD: 176 A^4/amu, the symmetric C-H stretch at 3034 cm-1
+    assert result["activity"] == pytest.approx(176, rel=0.1)
+    assert (tmp_path / "ethanol_raman.png").stat().st_size > 10_000
+
+
 def test_every_example_is_listed_and_short() -> None:
     listed = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in sorted(FOLDER.glob("*.py")):
