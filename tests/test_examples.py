@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from molpool_calc import bundled_names
+from molpool_calc.cli import main
 
+SO3LR = Path(__file__).parents[2] / "shared" / "weights" / "raw" / "so3lr_params.pkl"
 FOLDER = Path(__file__).parents[1] / "md_examples"
 needs_zoo = pytest.mark.skipif(
     not {"painn-ethanol", "painn-formaldehyde"} <= set(bundled_names()),
@@ -86,6 +88,18 @@ def test_raman_spectrum_of_ethanol(
     # B3LYP/def2-SVPD: 176 A^4/amu, the symmetric C-H stretch at 3034 cm-1
     assert result["activity"] == pytest.approx(176, rel=0.1)
     assert (tmp_path / "ethanol_raman.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SO3LR.is_file(), reason="the weights of SO3LR are not here")
+def test_infrared_spectrum_of_liquid_water(tmp_path: Path) -> None:
+    words = ["import", "so3lr", str(SO3LR), "--long-range-cutoff", "12"]
+    assert main([*words, "--out", str(tmp_path / "so3lr")]) == 0
+    run = example("08_infrared_of_water.py")
+    result = run(str(tmp_path / "so3lr"), steps=60, n_along=2)
+    assert 3000 < result["strongest"] < 3900 or 300 < result["strongest"] < 900
+    # the measured bands of the liquid integrate to a few 1e6 cm-2
+    assert 5e5 < result["integrated"] < 2e7
 
 
 def test_every_example_is_listed_and_short() -> None:
