@@ -44,7 +44,7 @@ def _atoms(frames: ReplicaFrames, place: int) -> Atoms:
         numbers=frames.atomic_numbers,
         masses=frames.masses,
         positions=frames.positions[place],
-        cell=None if frames.cells is None else frames.cells[place],
+        cell=frames.cells[place],
         pbc=frames.pbc,
         info={
             "step": int(frames.steps[place]),

@@ -177,6 +177,22 @@ def test_resuming_with_another_seed_names_the_difference(
     assert "seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["checkpoint.npz", "trajectory.h5", "run.json"])
+def test_resuming_from_a_torn_file_is_one_sentence(
+    potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = tmp_path / "run"
+    assert main(command(potential, folder)) == 0
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    capsys.readouterr()
+    assert main(command(potential, folder, "--resume", "--steps", "9")) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert "Traceback" not in error
+    assert (folder / name).read_bytes() == content[: len(content) // 2]
+
+
 def test_an_unknown_ensemble_is_one_sentence(
     potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,10 +120,12 @@ def test_the_file_has_the_layout_of_h5md(tmp_path: Path) -> None:
         assert file["h5md/author"].attrs["name"]
         assert list(file["particles"]) == ["replica_000", "replica_001"]
         group = file["particles/replica_001"]
-        assert group["species"][...].tolist() == [8, 1, 1]
+        assert group["species/value"][...].tolist() == [[8, 1, 1]] * 6
+        assert group["mass/value"][...].tolist() == [[15.999, 1.008, 1.008]] * 6
+        assert group["mass/value"].attrs["unit"] == "u"
         assert group["box"].attrs["dimension"] == 3
         assert list(group["box"].attrs["boundary"]) == ["none"] * 3
-        assert "edges" not in group["box"]
+        assert not group["box/edges/value"][...].any()  # no box: no cell in ASE
         for name, unit in (("position", "Angstrom"), ("velocity", "Angstrom fs-1")):
             element = group[name]
             assert element["value"].shape == (6, 3, 3)
@@ -140,6 +142,12 @@ def test_the_file_has_the_layout_of_h5md(tmp_path: Path) -> None:
             assert element["value"].shape == shape
             assert element["value"].attrs["unit"] == unit
             assert element["step"].shape == element["time"].shape == (41,)
+        for name, shape in (("potential_energy", (6,)), ("dipole", (6, 3))):
+            element = file[f"observables/replica_001/{name}"]
+            assert element["value"].shape == shape
+            assert element["step"][...].tolist() == [0, 8, 16, 24, 32, 40]
+            every_step = file[f"observables/{name}/value"][:, 1]
+            np.testing.assert_array_equal(element["value"], every_step[::8])
         run_json = json.loads(file["parameters"].attrs["run"])
         assert run_json["inputs"]["potential"] == "abc"
 

@@ -68,6 +68,60 @@ def load_checkpoint(path: Path, device: torch.device) -> MDState:
         return _state(_tensors(path), device)
 
 
+def resumed_state(path: Path, begun: MDState) -> tuple[MDState, dict[str, Tensor]]:
+    """Return state and last frames of a run that goes on.
+
+    Args:
+        path: Of the checkpoint.
+        begun: Where the run starts: on the same device, with the same shapes.
+
+    Raises:
+        ValueError: If the file is damaged, or has other shapes than the run.
+    """
+    device = begun.positions.device
+    state, recent = load_checkpoint(path, device), load_recent(path, device)
+    _require_same_shapes(path, state, begun)
+    return state, recent
+
+
+def _require_same_shapes(path: Path, state: MDState, begun: MDState) -> None:
+    for name, found, expected in (
+        ("positions", state.positions, begun.positions),
+        ("momenta", state.momenta, begun.momenta),
+        ("heat", state.heat, begun.heat),
+        ("energies", state.response.energy, begun.response.energy),
+        ("forces", state.response.forces, begun.response.forces),
+        ("dipoles", state.response.dipole, begun.response.dipole),
+        ("cells", state.cell, begun.cell),
+        ("random state", state.generator_state, begun.generator_state),
+    ):
+        there, wanted = _description(found), _description(expected)
+        if there != wanted:
+            raise ValueError(
+                f"{path} is the checkpoint of another run: its {name} are {there}, "
+                f"and those of this run {wanted}; restore the one of this run, or "
+                "start the run again in another folder"
+            )
+
+
+def require_recorded(path: Path, state: MDState, record: np.void) -> None:
+    """Raise ValueError unless a loaded state is the one recorded at its step."""
+    recorded, found = record["energy"], state.response.energy.cpu().numpy()
+    going_on = np.isfinite(recorded)  # NaN for replicas that were stopped
+    if not np.array_equal(recorded[going_on], found[going_on]):
+        raise ValueError(
+            f"{path} is the checkpoint of another run: the energies at step "
+            f"{state.step} are not those recorded; restore the one of this run, or "
+            "start the run again in another folder"
+        )
+
+
+def _description(values: Tensor | None) -> str:
+    if values is None:
+        return "absent"
+    return f"{values.dtype} {tuple(values.shape)}".removeprefix("torch.")
+
+
 def load_recent(path: Path, device: torch.device) -> dict[str, Tensor]:
     """Return the last frames that were saved with a state, on the given device.
 

@@ -1,9 +1,15 @@
 """``trajectory.h5``: the records of a run in the layout of H5MD 1.1.
 
 De Buyl, Colberg & Höfling, Comput. Phys. Commun. 185, 1546 (2014). Every replica has
-a group of its own under ``/particles``, which readers such as MDAnalysis open, with
-its good frames only; ``/observables`` hold values of all replicas at every step,
-``[steps, replicas, …]``, NaN for a replica after it was stopped.
+a group of its own under ``/particles`` with its good frames only. H5MD lets each
+element be fixed or depend on time; ZnH5MD reads nothing that is fixed, MDAnalysis no
+fixed edges, so all of them depend on time here, and what does not change is compressed
+to next to nothing. A box without a periodic direction may lack edges in H5MD, but not
+in ZnH5MD: those of a molecule are zero, which ASE and MDAnalysis take for no cell.
+
+``/observables/NAME`` holds values of all replicas at every step, ``[steps, replicas,
+…]``, NaN for a replica after it was stopped; ``/observables/REPLICA/NAME`` repeats
+energy and dipole of one replica at the frames, where readers pair them with positions.
 """
 
 import json
@@ -20,6 +26,14 @@ from molpool_calc.md.manifest import Manifest
 from molpool_calc.md.records import Records, good_steps, observable_of
 
 FRAME_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
+_OF_FRAMES = ("energy", "dipole")
+"""Observables that are repeated at the frames of each replica."""
+
+_CHUNK_BYTES = 2**18
+"""Of constant data before compression; far below the cache of HDF5, 1 MiB a dataset."""
+
+_WRONG = (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What reading a damaged or foreign file raises."""
 
 
 def write_h5md(path: Path, manifest: Manifest, steps: Records, frames: Records) -> None:
@@ -39,7 +53,6 @@ def write_h5md(path: Path, manifest: Manifest, steps: Records, frames: Records) 
             unit = manifest.get("units", {}).get(name) or unit
             clock.element(file, f"observables/{h5_name}", steps[name], unit)
         clock = _Clock(file, frames["step"], timestep)
-        cells = cells_of_frames(frames, manifest["dynamics"])
         for replica, n_steps in enumerate(good_steps(steps).tolist()):
             n_good = int((frames["step"] < n_steps).sum())  # all, unless stopped
             good = frames[:n_good]
@@ -47,11 +60,11 @@ def write_h5md(path: Path, manifest: Manifest, steps: Records, frames: Records) 
                 clock if n_good == len(frames) else _Clock(file, good["step"], timestep)
             )
             group = file.create_group(f"particles/{_replica(replica)}")
-            box = _write_constants(group, manifest["dynamics"], replica)
-            if cells is not None:
-                own.element(box, "edges", cells[replica, :n_good], "Angstrom")
+            _write_constants(group, own, manifest["dynamics"])
+            _write_box(group, own, manifest["dynamics"], good, replica)
             for name, unit in FRAME_UNITS.items():
                 own.element(group, name, good[name][:, replica], unit)
+            _write_observables(file, clock, steps, frames, replica)
 
 
 class _Clock:
@@ -60,6 +73,7 @@ class _Clock:
     def __init__(
         self, file: h5py.File, steps: Int[np.ndarray, " n"], timestep_fs: float
     ) -> None:
+        self._n_steps = len(steps)
         self._step = file.create_dataset(None, data=steps)
         self._time = file.create_dataset(None, data=steps * timestep_fs)
         self._time.attrs["unit"] = "fs"
@@ -71,23 +85,74 @@ class _Clock:
         values: Shaped[np.ndarray, "..."],
         unit: str,
     ) -> None:
+        element = self._element(parent, name)
+        element.create_dataset("value", data=values).attrs["unit"] = unit
+
+    def constant(
+        self,
+        parent: h5py.Group,
+        name: str,
+        value: Shaped[np.ndarray, "..."],
+        unit: str | None = None,
+    ) -> None:
+        """Write an element that is the same at every step."""
+        element = self._element(parent, name)
+        dataset = element.create_dataset(
+            "value",
+            data=np.broadcast_to(value, (self._n_steps, *value.shape)),
+            chunks=(max(1, _CHUNK_BYTES // value.nbytes), *value.shape),
+            maxshape=(None, *value.shape),  # lets a chunk be longer than the data
+            compression="gzip",
+            shuffle=True,
+        )
+        if unit is not None:
+            dataset.attrs["unit"] = unit
+
+    def _element(self, parent: h5py.Group, name: str) -> h5py.Group:
         element = parent.create_group(name)
         element["step"], element["time"] = self._step, self._time
-        element.create_dataset("value", data=values).attrs["unit"] = unit
+        return element
 
 
 def _write_constants(
-    group: h5py.Group, dynamics: Mapping[str, Any], replica: int
-) -> h5py.Group:
-    """Write what does not change; return the group of the box."""
-    group["species"] = np.array(dynamics["atomic_numbers"], np.int32)
-    group["mass"] = np.array(dynamics["masses"], np.float64)
-    group["mass"].attrs["unit"] = "u"
+    group: h5py.Group, clock: _Clock, dynamics: Mapping[str, Any]
+) -> None:
+    """Write species and masses."""
+    clock.constant(group, "species", np.array(dynamics["atomic_numbers"], np.int32))
+    clock.constant(group, "mass", np.array(dynamics["masses"], np.float64), "u")
+
+
+def _write_box(
+    group: h5py.Group,
+    clock: _Clock,
+    dynamics: Mapping[str, Any],
+    frames: Records,
+    replica: int,
+) -> None:
+    """Write which directions are periodic, and the edges at the frames."""
     periodic = [False] * 3 if dynamics["pbc"] is None else dynamics["pbc"][replica]
     box = group.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if along else "none" for along in periodic]
-    return box
+    if "cell" in (frames.dtype.names or ()):
+        clock.element(box, "edges", frames["cell"][:, replica], "Angstrom")
+        return
+    fixed = np.zeros((3, 3))
+    if dynamics["cell"] is not None:
+        fixed = np.array(dynamics["cell"][replica], np.float64)
+    clock.constant(box, "edges", fixed, "Angstrom")
+
+
+def _write_observables(
+    file: h5py.File, clock: _Clock, steps: Records, frames: Records, replica: int
+) -> None:
+    """Write what readers pair with positions: at all frames, NaN after a stop."""
+    rows = np.searchsorted(steps["step"], frames["step"])
+    group = file.create_group(f"observables/{_replica(replica)}")
+    for name in _OF_FRAMES:
+        if name in (steps.dtype.names or ()):
+            _, h5_name, unit = observable_of(name)
+            clock.element(group, h5_name, steps[name][rows, replica], unit)
 
 
 def read_h5md(
@@ -101,23 +166,24 @@ def read_h5md(
     try:
         with h5py.File(path, "r") as file:
             observables, particles = file["observables"], file["particles"]
-            steps = _empty(observables["potential_energy/step"], by_step)
+            steps = _empty(_dataset(observables, "potential_energy/step"), by_step)
             for name in (by_step.names or ())[1:-1]:
-                values = observables[f"{observable_of(name).h5_name}/value"]
-                _fill(steps[name], values)
+                place = f"{observable_of(name).h5_name}/value"
+                _fill(steps[name], _dataset(observables, place))
             names = {name: f"{name}/value" for name in FRAME_UNITS}
             if "cell" in (by_frame.names or ()):
                 names["cell"] = "box/edges/value"
             n_replicas = by_frame["position"].shape[0]
             groups = [particles[_replica(number)] for number in range(n_replicas)]
-            longest = max((group["position/step"] for group in groups), key=len)
+            own = [_dataset(group, "position/step") for group in groups]
+            longest = max(own, key=len)
             frames = _empty(longest, by_frame)
             for name, place in names.items():
                 frames[name] = np.nan  # stays where a replica was stopped
                 for replica, group in enumerate(groups):
-                    values = group[place]
+                    values = _dataset(group, place)
                     _fill(frames[name][: len(values), replica], values)
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _WRONG as error:
         raise ValueError(
             f"{path} is damaged or was not written by molpool ({error}); restore it "
             "from a copy or run again"
@@ -126,7 +192,10 @@ def read_h5md(
 
 
 class ReplicaFrames(NamedTuple):
-    """The good frames of one replica in a file; units as in `trajectory.RunData`."""
+    """The good frames of one replica in a file; units as in `trajectory.RunData`.
+
+    The cells of a molecule are zero.
+    """
 
     steps: Int[np.ndarray, " frames"]
     times_fs: Float64[np.ndarray, " frames"]
@@ -134,7 +203,7 @@ class ReplicaFrames(NamedTuple):
     masses: Float64[np.ndarray, " atoms"]
     positions: Float64[np.ndarray, "frames atoms 3"]
     velocities: Float32[np.ndarray, "frames atoms 3"]
-    cells: Float64[np.ndarray, "frames 3 3"] | None
+    cells: Float64[np.ndarray, "frames 3 3"]
     pbc: Bool[np.ndarray, " 3"]
     energies: Float64[np.ndarray, " frames"]
     dipoles: Float64[np.ndarray, "frames 3"] | None
@@ -149,17 +218,16 @@ def read_replica(file: BinaryIO, replica: int) -> ReplicaFrames:
     try:
         with h5py.File(file, "r") as h5:
             n_replicas = len(h5["particles"])
-            if not 0 <= replica < n_replicas:
-                raise ValueError(
-                    f"there is no replica {replica}; give one from 0 to "
-                    f"{n_replicas - 1}"
-                )
-            return _replica_frames(h5, replica)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+            if 0 <= replica < n_replicas:
+                return _replica_frames(h5, replica)
+    except _WRONG as error:
         raise ValueError(
             f"the file is damaged or was not written by molpool ({error}); restore it "
             "from a copy or run again"
         ) from error
+    raise ValueError(
+        f"there is no replica {replica}; give one from 0 to {n_replicas - 1}"
+    )
 
 
 def _replica_frames(h5: h5py.File, replica: int) -> ReplicaFrames:
@@ -167,19 +235,40 @@ def _replica_frames(h5: h5py.File, replica: int) -> ReplicaFrames:
     steps = group["position/step"][...]
     rows = np.searchsorted(observables["potential_energy/step"][...], steps)
     box = group["box"]
+    edges = box.get("edges/value")  # lacking in molecules of the older layout
     dipole = observables.get("dipole/value")
-    return ReplicaFrames(
+    numbers = _constant(group["species"]).astype(np.int64)
+    frames = ReplicaFrames(
         steps=steps,
         times_fs=group["position/time"][...],
-        atomic_numbers=group["species"][...].astype(np.int64),
-        masses=group["mass"][...],
+        atomic_numbers=numbers,
+        masses=_constant(group["mass"]),
         positions=group["position/value"][...],
         velocities=group["velocity/value"][...],
-        cells=box["edges/value"][...] if "edges" in box else None,
+        cells=np.zeros((len(steps), 3, 3)) if edges is None else edges[...],
         pbc=np.array([word == "periodic" for word in box.attrs["boundary"]]),
         energies=observables["potential_energy/value"][:, replica][rows],
         dipoles=None if dipole is None else dipole[:, replica][rows],
     )
+    expected = (len(steps), len(numbers), 3)
+    if not expected == frames.positions.shape == frames.velocities.shape:
+        raise ValueError(f"the positions have the shape {frames.positions.shape}")
+    return frames
+
+
+def _constant(element: h5py.Group | h5py.Dataset) -> Shaped[np.ndarray, "..."]:
+    """Return what does not change; files of the older layout have it fixed."""
+    value: Shaped[np.ndarray, ...] = (
+        element[...] if isinstance(element, h5py.Dataset) else element["value"][0]
+    )
+    return value
+
+
+def _dataset(group: h5py.HLObject, place: str) -> h5py.Dataset:
+    found = group[place]
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{place} is no dataset")
+    return found
 
 
 def _empty(steps: h5py.Dataset, layout: np.dtype[np.void]) -> Records:

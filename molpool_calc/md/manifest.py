@@ -34,6 +34,11 @@ _NEEDED = {
     "dynamics": dict,
     "n_steps": int,
 }
+_NEEDED_TO_READ = (
+    *("timestep_fs", "ensemble", "n_replicas", "observables"),
+    *("atomic_numbers", "masses", "degrees_of_freedom", "cell", "pbc"),
+)
+"""Keys of ``dynamics`` without which records say nothing."""
 
 
 def check_output(folder: Path, *, resume: bool, force: bool) -> None:
@@ -180,6 +185,16 @@ def read_manifest(folder: Path) -> Manifest:
             )
     checked: Manifest = manifest
     return checked
+
+
+def require_dynamics(folder: Path, manifest: Manifest) -> None:
+    """Raise ValueError unless a manifest says what its records hold."""
+    for key in _NEEDED_TO_READ:
+        if key not in manifest["dynamics"]:
+            raise ValueError(
+                f"{folder / MANIFEST} has no dynamics.{key}, so it is not as a run "
+                "wrote it; restore it"
+            )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

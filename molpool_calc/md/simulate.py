@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from molpool_calc.md.checkpoint import CHECKPOINT, load_checkpoint, load_recent
+from molpool_calc.md.checkpoint import CHECKPOINT, require_recorded, resumed_state
 from molpool_calc.md.checks import Checks
 from molpool_calc.md.failure import WriteFailure
 from molpool_calc.md.guard import NO_LIMITS, Limits
@@ -205,15 +205,15 @@ def _resume(
     folder = recording.folder
     old = read_manifest(folder)
     require_same_inputs(folder, old, manifest)
-    if not (folder / CHECKPOINT).exists():
+    path = folder / CHECKPOINT
+    if not path.exists():
         return _start(system, state, recording, manifest, watch)
-    state = load_checkpoint(folder / CHECKPOINT, state.positions.device)
+    state, recent = resumed_state(path, begun=state)
     if manifest["n_steps"] < state.step:
         raise ValueError(
             f"the run in {folder} has done {state.step} steps already, but "
             f"{manifest['n_steps']} were asked for; ask for more"
         )
-    restore_streams(folder, old)
     records = load_records(folder, old)
     found = tuple(map(len, records))
     wanted = n_records(state.step, recording.every)
@@ -223,8 +223,10 @@ def _resume(
             f"its checkpoint needs {wanted[0]} and {wanted[1]}; they are damaged: "
             "start the run again in another folder"
         )
+    require_recorded(path, state, records[0][state.step])
+    restore_streams(folder, old)
     watch.go_on(state, records[0][0], old.get("stopped", []))
-    watch.frames.restore(load_recent(folder / CHECKPOINT, state.positions.device))
+    watch.frames.restore(recent)
     seconds = float(old.get("seconds", 0.0))
     stopped = [stop.describe() for stop in watch.stops]
     goes_on = {"steps_done": state.step, "seconds": seconds, "stopped": stopped}

@@ -9,7 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 
 from molpool_calc.md.h5md import cells_of_frames, read_h5md, write_h5md
-from molpool_calc.md.manifest import TRAJECTORY, Manifest, read_manifest
+from molpool_calc.md.manifest import (
+    TRAJECTORY,
+    Manifest,
+    read_manifest,
+    require_dynamics,
+)
 from molpool_calc.md.records import (
     FRAMES,
     OBSERVABLES,
@@ -172,7 +177,12 @@ def layouts(manifest: Manifest) -> tuple[np.dtype[np.void], np.dtype[np.void]]:
 
 
 def load_records(folder: Path, manifest: Manifest) -> tuple[Records, Records]:
-    """Return the records of steps and frames, from the streams if they are there."""
+    """Return the records of steps and frames, from the streams if they are there.
+
+    Raises:
+        ValueError: If the manifest does not say what they hold, or a file is damaged.
+    """
+    require_dynamics(folder, manifest)
     by_step, by_frame = layouts(manifest)
     if _has_streams(folder):
         steps = read_records(folder / STEPS, by_step)
