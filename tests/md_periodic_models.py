@@ -92,21 +92,22 @@ class SoftSpheres:
         return self.in_cell(positions, self.cells)
 
     def in_cell(self, positions: Tensor, cell: Tensor) -> Response:
-        x = positions.view(-1, self.n_atoms, 3)
-        vectors = x[:, :, None] - x[:, None]
-        counts = vectors @ torch.linalg.inv(cell)[:, None]
-        vectors = vectors - counts.round() @ cell[:, None]
-        alone = torch.eye(self.n_atoms, dtype=torch.bool)
-        square = vectors.square().sum(3).masked_fill(alone, torch.inf)
+        first, second = torch.triu_indices(self.n_atoms, self.n_atoms, 1)
+        unit = torch.eye(self.n_atoms, dtype=torch.float64)
+        signs = unit[first] - unit[second]  # a row for each pair
+        vectors = signs @ positions.view(-1, self.n_atoms, 3)
+        counts = vectors @ torch.linalg.inv(cell)
+        vectors = vectors - counts.round() @ cell
+        square = vectors.square().sum(2)
         inside = (1.0 - square / self.radius**2).clamp_min(0.0)
         push = 4.0 * self.epsilon / self.radius**2 * inside
         pairs = push[..., None] * vectors
-        virial = torch.einsum("sija,sijb->sab", pairs, vectors)
+        virial = pairs.transpose(1, 2) @ vectors
         return Response(
-            energy=0.5 * self.epsilon * inside.square().sum((1, 2)),
-            forces=pairs.sum(2).reshape(-1, 3),
+            energy=self.epsilon * inside.square().sum(1),
+            forces=(signs.T @ pairs).reshape(-1, 3),
             dipole=None,
-            stress=-0.5 * virial / torch.linalg.det(cell).abs()[:, None, None],
+            stress=-virial / torch.linalg.det(cell).abs()[:, None, None],
         )
 
 

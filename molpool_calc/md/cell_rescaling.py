@@ -207,7 +207,8 @@ class CellRescaling:
         compressibility_per_bar: An estimate, isothermal; only the speed of the
             relaxation depends on it.
         every: Steps from one rescaling to the next, which costs one more evaluation of
-            the potential.
+            the potential. If h is the time of these steps, the variance of the volume
+            is too large by about h/τ of itself: 4 % at h = τ/20, 24 % at h = τ/4.
     """
 
     thermostat: Langevin | Bussi | NoseHoover
