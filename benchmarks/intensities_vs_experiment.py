@@ -24,7 +24,8 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from molpool_calc.infrared import InfraredJob, run_infrared
+from molpool_calc.infrared import run_infrared
+from molpool_calc.infrared_job import InfraredJob
 from molpool_calc.run_spectrum import spectrum_of_run
 from molpool_calc.spectra import band_integral
 

@@ -139,16 +139,24 @@ class AseDynamics:
             dipole = tensor([atoms.get_dipole_moment() for atoms in moved])
         if before.stress is not None:
             stress = tensor([atoms.get_stress(voigt=False) for atoms in moved])
+        forces = tensor([atoms.get_forces() for atoms in moved])
         return Response(
             energy=tensor([atoms.get_potential_energy() for atoms in moved]),
-            forces=tensor([atoms.get_forces() for atoms in moved]).view(-1, 3),
+            forces=forces.view(-1, 3),
             dipole=dipole,
             others={
                 name: tensor([atoms.calc.get_property(name, atoms) for atoms in moved])
                 for name in self._record
             },
             stress=stress,
+            spread=None if before.spread is None else tensor(_spreads(moved)),
         )
+
+
+def _spreads(moved: list[Any]) -> list[float]:
+    """Return by how much the members of each calculator disagree on the forces."""
+    deviations = [atoms.calc.results_std["forces"] for atoms in moved]
+    return [float(np.linalg.norm(rows, axis=1).max()) for rows in deviations]
 
 
 def _total_energy(dynamics: Any) -> float:

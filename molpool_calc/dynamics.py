@@ -12,11 +12,10 @@ from molpool_calc.ase_dynamics import AseDynamics
 from molpool_calc.ase_integrators import PREFIX, ase_kind, require_plain_cell
 from molpool_calc.ase_settings import Settings
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.compilation.engine import prepare
+from molpool_calc.compilation.engine import Compile, prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.engine import Engine
-from molpool_calc.foreign import foreign_calculator
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import Integrator
@@ -24,59 +23,29 @@ from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
-from molpool_calc.provenance import provenance
+from molpool_calc.provenance import Potentials
 from molpool_calc.replicas import (
     Progress,
     WithDipoleFlux,
+    committee_of,
     equilibrate,
     make_replicas,
     properties_of_step,
     thermal_state,
 )
+from molpool_calc.run_inputs import run_header
 from molpool_calc.suitability import require_pressure
 
 ProgressBar = Callable[[str, int], Progress]
 """Called with a title and a number of steps, gives what is called at each step."""
 
 
-MEANS = {"n_steps", "compile"}
-"""What may be another when a run goes on."""
-_STATE = ("charge", "num_unpaired")
-"""Recorded where they are not 0."""
 WORTH_COMPILING = 50_000
 """Steps of all replicas from which a run pays for a minute of compilation."""
 
 
-def run_header(potential: str, atoms: Atoms, job: Any) -> Mapping[str, Any]:
-    """Return what ``run.json`` states of a run before its first step.
-
-    Its ``inputs`` must be the same when the run is resumed; its length may grow.
-
-    Args:
-        potential: bundled name or folder.
-        atoms: the structure the run starts from.
-        job: frozen record of everything else that decides the run.
-    """
-    origin = provenance(potential)
-    foreign = {}
-    if getattr(job, "forces", None) is not None:
-        foreign = {
-            "forces_versions": foreign_calculator(job.forces).identity()["versions"]
-        }
-    decided = {key: value for key, value in asdict(job).items() if key not in MEANS}
-    structure = {
-        "numbers": atoms.numbers.tolist(),
-        "positions": atoms.positions.round(6).tolist(),
-        **{key: float(atoms.info[key]) for key in _STATE if atoms.info.get(key)},
-    }
-    return {
-        **origin,
-        "inputs": {**origin["potential"], **decided, **foreign, **structure},
-    }
-
-
 def calculator_of_run(
-    potential: str, job: DynamicsJob, folder: Path, resume: bool, device: str
+    potential: Potentials, job: DynamicsJob, folder: Path, resume: bool, device: str
 ) -> MolPoolCalculator:
     """Return the calculator of a run; a resumed run keeps the engine it began with."""
     mode = job.compile
@@ -84,8 +53,7 @@ def calculator_of_run(
         long = job.n_steps * job.n_replicas >= WORTH_COMPILING
         mode = "now" if long else "cached"
     if resume and (folder / MANIFEST).is_file():
-        begun = read_manifest(folder)["inputs"].get("engine")
-        mode = "now" if begun == "compiled" else "never"
+        mode = _mode_of(read_manifest(folder)["inputs"].get("engine"))
     return MolPoolCalculator(
         potential,
         device=device,
@@ -95,9 +63,18 @@ def calculator_of_run(
     )
 
 
+def _mode_of(begun: Any) -> Compile:
+    """Return how to compile what a run began with; a committee states each engine."""
+    kinds = begun if isinstance(begun, list) else [begun]
+    is_compiled = [kind == "compiled" for kind in kinds]
+    if all(is_compiled):
+        return "now"
+    return "cached" if any(is_compiled) else "never"
+
+
 def recording_of_run(
     calculator: MolPoolCalculator,
-    potential: str,
+    potential: Potentials,
     atoms: Atoms,
     job: DynamicsJob,
     folder: Path,
@@ -112,16 +89,19 @@ def recording_of_run(
     ``origin`` is what only the caller knows: the name of the ``system``, and the
     ``command`` that makes the run again.
     """
-    engine = calculator.evaluator.engines[0]
     header = run_header(potential, atoms, job)
     stress = {"stress"} if job.ensemble == "npt" else set()
-    kind = prepare(
-        engine,
-        properties_of_run(engine, atoms, job) | stress,
-        periodic=bool(atoms.pbc.any()),
-        waiting=lambda: progress("compiling once for this machine", 1)(0),
-    )
-    scalars = engine.potential.scalars
+    kinds = [
+        prepare(
+            engine,
+            properties_of_run(engine, atoms, job) | stress,
+            periodic=bool(atoms.pbc.any()),
+            waiting=lambda: progress("compiling once for this machine", 1)(0),
+        )
+        for engine in calculator.evaluator.engines
+    ]
+    kind = kinds[0] if len(kinds) == 1 else kinds
+    scalars = calculator.evaluator.potential.scalars
     return Recording(
         folder=folder,
         every=job.every,
@@ -160,6 +140,11 @@ def require_forces(
             f"those of {job.forces} have no place; take a thermostat of MolPool"
         )
     engine = calculator.evaluator.engines[0]
+    if len(calculator.evaluator.engines) > 1:
+        raise ValueError(
+            f"several potentials were given, but the forces are those of {job.forces}, "
+            "in which they have no part; give one potential, for the dipoles"
+        )
     if not properties_of_run(engine, atoms, job) and DIPOLE_FLUX not in job.record:
         raise ValueError(
             f"{engine.potential.spec.name} has no dipole to add to the forces of "
@@ -180,14 +165,19 @@ def run_replicas(
         ValueError: as ``md.simulate``.
         EquilibrationFailure: a replica left its limits before the run began.
     """
-    replicas = make_replicas(
-        calculator.evaluator.engines[0],
-        atoms,
-        state=calculator.charge_and_spin(atoms),
-        n_replicas=job.n_replicas,
-        record=job.record,
-        forces=job.forces,
-    )
+    engines = calculator.evaluator.engines
+    members = [
+        make_replicas(
+            engine,
+            atoms,
+            state=calculator.charge_and_spin(atoms),
+            n_replicas=job.n_replicas,
+            record=job.record,
+            forces=job.forces,
+        )
+        for engine in engines
+    ]
+    replicas = committee_of(members)
     integrator: Integrator = job.integrator
     if job.ase is not None:
         integrator = ase_dynamics(job, job.ase, atoms, calculator)
@@ -205,8 +195,8 @@ def run_replicas(
     if integrator.ensemble == "npt":
         state = in_moving_cell(system, state, replicas.force_field)
     if DIPOLE_FLUX in job.record:
-        flux = DipoleFlux(calculator.evaluator.engines[0], replicas.batch)
-        integrator = WithDipoleFlux(integrator=integrator, flux=flux)
+        fluxes = tuple(DipoleFlux(engine, replicas.batch) for engine in engines)
+        integrator = WithDipoleFlux(integrator=integrator, fluxes=fluxes)
         state = integrator.add_to(system, state)
     bar = progress(job.ensemble.upper(), job.n_steps)
     return simulate(
@@ -244,7 +234,7 @@ def ase_dynamics(
 
 def run_dynamics(  # noqa: PLR0913 - keyword-only
     atoms: Atoms,
-    potential: str,
+    potential: Potentials,
     folder: Path,
     job: DynamicsJob,
     *,
@@ -258,7 +248,8 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
 
     Args:
         atoms: starting structure; left unchanged.
-        potential: bundled name or folder.
+        potential: bundled name or folder; of several, a committee, the mean moves
+            the atoms and the spread of the forces is recorded and guarded.
         folder: new or empty, unless ``resume`` or ``force``.
         job: ensemble, temperature, lengths, seed.
         resume: go on with an interrupted or killed run, bit for bit.
@@ -284,7 +275,8 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
     calculator.evaluator.check(atoms, calculator.charge_and_spin(atoms))
     require_forces(calculator, atoms, job)
     if job.ensemble == "npt":
-        require_pressure(calculator.evaluator.potential, atoms)
+        for engine in calculator.evaluator.engines:
+            require_pressure(engine.potential, atoms)
     check_output(folder, resume=resume, force=force)
     recording = recording_of_run(
         calculator, potential, atoms, job, folder, resume, progress, origin=origin

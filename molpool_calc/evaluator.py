@@ -61,7 +61,8 @@ class Evaluator:
             if _coverage(other) != _coverage(first):
                 raise ValueError(
                     f"{other.spec.name} and {first.spec.name} differ in elements, "
-                    "charges or properties; a committee needs members that agree in all"
+                    "charges, spins or properties; a committee needs members that "
+                    "agree in all"
                 )
         if backend not in get_args(Backend):
             raise ValueError(
@@ -81,7 +82,9 @@ class Evaluator:
     @property
     def has_stress(self) -> bool:
         """Whether the energy scales with the system, so that it has a stress."""
-        return "energy" in self.potential.properties and self.potential.extensive
+        members = [engine.potential for engine in self.engines]
+        extensive = all(member.extensive for member in members)
+        return "energy" in self.potential.properties and extensive
 
     @property
     def properties(self) -> list[str]:
@@ -196,7 +199,8 @@ class Evaluator:
 
 def _coverage(potential: NeuralPotential) -> tuple[frozenset[Any], ...]:
     charges = frozenset(potential.spec.total_charges)
-    return potential.species, charges, potential.properties
+    spins = frozenset(potential.spec.num_unpaired)
+    return potential.species, charges, spins, potential.properties
 
 
 def as_results(

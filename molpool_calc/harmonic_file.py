@@ -1,12 +1,12 @@
 """The file ``harmonic.json``: the vibrations of one relaxed structure, for later use.
 
-Its keys: ``format``; ``potential`` and ``sha256``, what the vibrations were made with;
-``symbols``; ``positions_angstrom`` [atoms, 3]; ``masses_amu``; ``wavenumbers_cm1`` in
-ascending order, imaginary ones negative; ``ir_km_mol``, ``raman_a4_amu`` and
-``depolarization``; ``modes_mass_weighted`` [modes, atoms, 3], orthonormal;
-``dipole_derivatives_e_per_sqrt_amu`` [modes, 3]; ``zpe_ev``. Without a dipole or a
-polarizability in the potential, what comes from it is ``null``, and so is the
-depolarization of a mode that scatters nothing.
+Its keys: ``format``; ``potential`` and ``sha256``, what the vibrations were made with
+(lists for a committee); ``symbols``; ``positions_angstrom`` [atoms, 3]; ``masses_amu``;
+``wavenumbers_cm1`` in ascending order, imaginary ones negative; ``ir_km_mol``,
+``raman_a4_amu`` and ``depolarization``; ``modes_mass_weighted`` [modes, atoms, 3],
+orthonormal; ``dipole_derivatives_e_per_sqrt_amu`` [modes, 3]; ``zpe_ev``. Without
+a dipole or a polarizability in the potential, what comes from it is ``null``, and so is
+the depolarization of a mode that scatters nothing.
 """
 
 import json
@@ -30,11 +30,12 @@ class HarmonicResult:
     """Vibrations with the structure and the potential that they belong to.
 
     ``positions`` are in Å, ``masses`` in amu. ``has_dipole`` says whether the
-    infrared intensities mean anything: without a dipole they are zero.
+    infrared intensities mean anything: without a dipole they are zero. Name and hash
+    are lists for a committee.
     """
 
-    potential: str
-    sha256: str
+    potential: str | list[str]
+    sha256: str | list[str]
     symbols: tuple[str, ...]
     positions: Float[np.ndarray, "atoms 3"]
     masses: Float[np.ndarray, " atoms"]
@@ -111,14 +112,18 @@ def _result(content: dict[str, Any]) -> HarmonicResult:
         zpe_ev=float(content["zpe_ev"]),
     )
     return HarmonicResult(
-        potential=str(content["potential"]),
-        sha256=str(content["sha256"]),
+        potential=_names(content["potential"]),
+        sha256=_names(content["sha256"]),
         symbols=symbols,
         positions=array("positions_angstrom", n_atoms, 3),
         masses=array("masses_amu", n_atoms),
         spectrum=spectrum,
         has_dipole=infrared is not None,
     )
+
+
+def _names(value: Any) -> str | list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else str(value)
 
 
 def _numbers(values: Sequence[float] | np.ndarray | None) -> list[float | None] | None:

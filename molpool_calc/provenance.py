@@ -1,6 +1,7 @@
 """What a result was made with: versions, machine, and the hash of the potential."""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ from molpool_calc.storage import find_folder, read_json
 PACKAGES = ("torch", "numpy", "ase", "vesin", "h5py")
 
 
-def provenance(potential: str | Path) -> dict[str, Any]:
-    """Return versions, machine and potential, ready for JSON."""
-    folder = find_folder(potential)
-    content = read_json(folder)
+Potentials = str | Path | Sequence[str | Path]
+"""A bundled name or folder, or several of them: a committee."""
+
+
+def provenance(potential: Potentials) -> dict[str, Any]:
+    """Return versions, machine and potential, ready for JSON.
+
+    Name and hash of the potential are lists, in the order given, for a committee.
+    """
     return {
         "versions": {"molpool-calc": __version__, **_versions()},
         "machine": {
@@ -24,8 +30,18 @@ def provenance(potential: str | Path) -> dict[str, Any]:
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
         },
-        "potential": {"potential": content["name"], "sha256": content["sha256"]},
+        "potential": _identity(potential),
     }
+
+
+def _identity(potential: Potentials) -> dict[str, Any]:
+    if isinstance(potential, str | Path):
+        content = read_json(find_folder(potential))
+        return {"potential": content["name"], "sha256": content["sha256"]}
+    members = [_identity(member) for member in potential]
+    if len(members) == 1:
+        return members[0]
+    return {key: [member[key] for member in members] for key in members[0]}
 
 
 def _versions() -> dict[str, str]:

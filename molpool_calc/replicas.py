@@ -1,6 +1,6 @@
 """Copies of one structure, made ready to move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
+from molpool_calc.md.committee import CommitteeForceField
 from molpool_calc.md.equilibration import EquilibrationGuard
 from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator, Langevin
@@ -132,6 +133,19 @@ def make_replicas(
     )
 
 
+def committee_of(members: Sequence[Replicas]) -> Replicas:
+    """Return the replicas of several potentials as one; those of a single one as is.
+
+    Args:
+        members: the same structure, at the same places, with each potential.
+    """
+    if len(members) == 1:
+        return members[0]
+    fields = [member.force_field for member in members]
+    n_systems = members[0].batch.systems.n_segments
+    return replace(members[0], force_field=CommitteeForceField(fields, n_systems))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WithDipoleFlux:
     """An integrator whose states say at which rate their dipoles change.
@@ -141,7 +155,8 @@ class WithDipoleFlux:
     """
 
     integrator: Integrator
-    flux: DipoleFlux
+    fluxes: tuple[DipoleFlux, ...]
+    """Of each member of a committee; their mean is recorded."""
 
     @property
     def ensemble(self) -> str:
@@ -171,7 +186,8 @@ class WithDipoleFlux:
     def add_to(self, system: MDSystem, state: MDState) -> MDState:
         """Return the state with its flux in e·Å/fs among what is recorded."""
         velocities = state.momenta / system.masses[:, None] * FEMTOSECOND
-        flux = self.flux(state.positions, velocities, state.cell)
+        rates = [flux(state.positions, velocities, state.cell) for flux in self.fluxes]
+        flux = torch.stack(rates).mean(0)
         others = {**state.response.others, DIPOLE_FLUX: flux}
         return replace(state, response=replace(state.response, others=others))
 

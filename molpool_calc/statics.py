@@ -1,7 +1,6 @@
 """Relaxation and harmonic analysis of one structure, in float64."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.foreign import foreign_calculator
 from molpool_calc.harmonic_file import HarmonicResult
-from molpool_calc.provenance import provenance
+from molpool_calc.provenance import Potentials, provenance
 from molpool_calc.sidecar import difference_hessian
 from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
 
@@ -32,7 +31,7 @@ class Relaxation:
 
 def relax(
     atoms: Atoms,
-    potential: str | Path,
+    potential: Potentials,
     *,
     fmax: float = TIGHT_FMAX,
     steps: int = 500,
@@ -43,7 +42,7 @@ def relax(
 
     Args:
         atoms: starting structure.
-        potential: bundled name or folder.
+        potential: bundled name or folder, or several: a committee.
         fmax: largest force on any atom at the end, eV/Å.
         steps: most steps.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -71,7 +70,7 @@ def relax(
 
 
 def harmonic_spectrum(
-    atoms: Atoms, potential: str | Path, *, device: str = "auto"
+    atoms: Atoms, potential: Potentials, *, device: str = "auto"
 ) -> HarmonicSpectrum:
     """Return wavenumbers and intensities at a relaxed structure.
 
@@ -89,7 +88,7 @@ def harmonic_spectrum(
 
 def harmonic_result(
     atoms: Atoms,
-    potential: str | Path,
+    potential: Potentials,
     *,
     device: str = "auto",
     forces: str | None = None,

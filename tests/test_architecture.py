@@ -27,11 +27,13 @@ LAYERS = [
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
-    "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar",
+    "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar "
+    "run_inputs",
     "calculator",
     "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
     "ase_integrators",
     "ase_dynamics dynamics_job",
+    "infrared_job",
     "dynamics audit report run_bands file_spectrum",
     "infrared path_integrals",
     "ase_plugin ase_trajectory commands",
@@ -53,8 +55,8 @@ BORDERS = {
     "ase": (
         "ase_dynamics ase_plugin ase_trajectory atoms audit calculator cli commands "
         "compilation.structures dynamics elements evaluator foreign infrared molecules "
-        "neighbors.backends path_integrals recompute replicas report response sidecar "
-        "snapshot statics suitability training trajectory_file"
+        "neighbors.backends path_integrals recompute replicas report response "
+        "run_inputs sidecar snapshot statics suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.h5md training.readers",

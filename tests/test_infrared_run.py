@@ -15,7 +15,8 @@ from small_potentials import small_potential
 
 from molpool_calc.cli import main
 from molpool_calc.harmonic_file import read_harmonic
-from molpool_calc.infrared import InfraredJob, run_infrared
+from molpool_calc.infrared import run_infrared
+from molpool_calc.infrared_job import InfraredJob
 from molpool_calc.run_spectrum import spectrum_of_run
 from molpool_calc.spectra import read_spectrum
 from molpool_calc.storage import save_potential

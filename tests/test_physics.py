@@ -9,7 +9,8 @@ from ase import Atoms
 
 from molpool_calc import bundled_names
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
-from molpool_calc.infrared import InfraredJob, run_infrared
+from molpool_calc.infrared import run_infrared
+from molpool_calc.infrared_job import InfraredJob
 from molpool_calc.molecules import read_system
 from molpool_calc.run_spectrum import spectrum_of_run
 from molpool_calc.spectra import band_integral

@@ -19,7 +19,8 @@ from small_potentials import (
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
-from molpool_calc.infrared import InfraredJob, run_infrared
+from molpool_calc.infrared import run_infrared
+from molpool_calc.infrared_job import InfraredJob
 from molpool_calc.potential import NeuralPotential, PotentialSpec
 from molpool_calc.storage import (
     audit_of,

@@ -52,6 +52,13 @@ def add_guard(parser: ArgumentParser) -> None:
         help="of the conserved energy (default: 50)",
     )
     add(
+        "--guard-spread",
+        type=positive_float,
+        metavar="EV_PER_A",
+        help="of a committee: sample standard deviation of the force on any atom over "
+        "its members, eV/Å (default: 1)",
+    )
+    add(
         "--guard-volume",
         type=float,
         nargs=2,
@@ -76,9 +83,15 @@ def limits_of(arguments: Namespace) -> "Limits":
         "force": arguments.guard_force,
         "temperatures": window(arguments.guard_temperature),
         "drift": arguments.guard_drift,
+        "spread": arguments.guard_spread,
         "volumes": window(arguments.guard_volume),
     }
     stated = {name: value for name, value in stated.items() if value is not None}
+    if "spread" in stated and len(arguments.potential or ()) <= 1:
+        raise ValueError(
+            "--guard-spread was given, but one potential has no spread; give the "
+            "members of a committee with -p, or leave it out"
+        )
     if arguments.guard == "off":
         if stated:
             raise ValueError(

@@ -17,14 +17,16 @@ from molpool_calc.commands.experiment import (
 from molpool_calc.commands.guard import add_guard, limits_of
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
+    add_committee,
     add_compile,
     add_device,
     add_dtype,
     add_force,
     add_forces,
     add_system,
+    label_of,
     origin_of,
-    potential_of,
+    potentials_of,
 )
 from molpool_calc.commands.report import report_or_note
 from molpool_calc.commands.spectrum import peak_table
@@ -40,6 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add SYSTEM and what decides the spectrum."""
     parser.epilog = "example: molpool ir ethanol"
     add_system(parser)
+    add_committee(parser)
     add = parser.add_argument
     add("--temperature", type=float, default=300.0, help="in K (default: 300)")
     add("--picoseconds", type=float, default=20.0, help="of each replica (default: 20)")
@@ -84,12 +87,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Run everything, and return peaks, integral and drift."""
-    from molpool_calc.infrared import InfraredJob, run_infrared  # noqa: PLC0415
+    from molpool_calc.infrared import run_infrared  # noqa: PLC0415
+    from molpool_calc.infrared_job import InfraredJob  # noqa: PLC0415
     from molpool_calc.molecules import read_system  # noqa: PLC0415
 
     rings = quantum.job_of(arguments)
     atoms = read_system(arguments.system)
-    potential = potential_of(arguments)
+    potential = potentials_of(arguments)
     measured = measured_of(arguments, console)
     experiment = measured or _experiment(arguments.system)
     folder = arguments.out or Path(f"{Path(arguments.system).stem}-ir")
@@ -113,7 +117,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         potential,
         folder,
         job,
-        title=f"{arguments.system}, {potential}, {job.temperature:g} K",
+        title=f"{arguments.system}, {label_of(potential)}, {job.temperature:g} K",
         experiment=experiment,
         resume=arguments.resume,
         force=arguments.force,
@@ -137,9 +141,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         )
     described["report"] = None
     if not arguments.no_report:
-        described["report"] = report_or_note(
-            folder, potential, arguments.device, console
-        )
+        single = potential if isinstance(potential, str) else None
+        described["report"] = report_or_note(folder, single, arguments.device, console)
     return described
 
 

@@ -9,6 +9,7 @@ from molpool_calc.commands.console import Console
 from molpool_calc.commands.guard import add_guard, limits_of
 from molpool_calc.commands.options import (
     add_allow_unsuitable_pooling,
+    add_committee,
     add_compile,
     add_device,
     add_dtype,
@@ -16,7 +17,7 @@ from molpool_calc.commands.options import (
     add_forces,
     add_system,
     origin_of,
-    potential_of,
+    potentials_of,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add SYSTEM and what decides the dynamics."""
     parser.epilog = EXAMPLE
     add_system(parser)
+    add_committee(parser)
     add = parser.add_argument
     add(
         "--ensemble",
@@ -154,7 +156,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     bars = console.bars("step")
     outcome = run_dynamics(
         read_system(arguments.system),
-        potential_of(arguments),
+        potentials_of(arguments),
         arguments.out,
         _job(arguments),
         resume=arguments.resume,

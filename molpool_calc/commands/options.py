@@ -16,13 +16,30 @@ POTENTIAL_HELP = "bundled potential (see molpool list) or folder of a potential"
 
 
 def add_system(parser: ArgumentParser) -> None:
-    """Add SYSTEM and ``-p``."""
+    """Add SYSTEM."""
     parser.add_argument("system", metavar="SYSTEM", help=SYSTEM_HELP)
+
+
+def add_potential(parser: ArgumentParser) -> None:
+    """Add ``-p`` with one potential."""
     parser.add_argument(
         "-p",
         "--potential",
         metavar="POTENTIAL",
         help=f"{POTENTIAL_HELP}; by default the one made for a bundled molecule",
+    )
+
+
+def add_committee(parser: ArgumentParser) -> None:
+    """Add ``-p`` with one potential or several."""
+    parser.add_argument(
+        "-p",
+        "--potential",
+        nargs="+",
+        metavar="POTENTIAL",
+        help=f"after SYSTEM: {POTENTIAL_HELP}; by default the one made for a bundled "
+        "molecule; of several, their mean moves the atoms, and the spread of their "
+        "forces is recorded and guarded",
     )
 
 
@@ -117,6 +134,31 @@ def potential_of(arguments: Namespace) -> str:
             "bundled potential (see molpool list) or the folder of one"
         )
     return found
+
+
+def potentials_of(arguments: Namespace) -> str | tuple[str, ...]:
+    """Return the potential asked for, or all of a committee in the order given.
+
+    Raises:
+        ValueError: as `potential_of`, or one is given twice.
+    """
+    given = arguments.potential
+    if given is None:
+        return potential_of(arguments)
+    if len(given) == 1:
+        return str(given[0])
+    for name in given:
+        if given.count(name) > 1:
+            raise ValueError(
+                f"{name} is given twice, but the members of a committee must differ to "
+                "say anything by their spread; give each one once"
+            )
+    return tuple(given)
+
+
+def label_of(potential: str | tuple[str, ...]) -> str:
+    """Return the name of a potential, or of all members of a committee."""
+    return potential if isinstance(potential, str) else ", ".join(potential)
 
 
 def demand_energy(potential: str) -> None:

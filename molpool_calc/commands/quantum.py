@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molpool_calc.commands.console import Console
-from molpool_calc.commands.options import potential_of
+from molpool_calc.commands.options import label_of, potentials_of
 from molpool_calc.commands.tables import table
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def job_of(arguments: Namespace) -> "RingPolymerJob | None":
                 "quantum nuclei; give --beads 16 too"
             )
         return None
+    if len(arguments.potential or ()) > 1:
+        raise ValueError(
+            "--beads runs ring polymers of one potential, but several were given; give "
+            "one, or leave --beads out"
+        )
     from molpool_calc.path_integrals.job import RingPolymerJob  # noqa: PLC0415
     from molpool_calc.path_integrals.run import require_ipi  # noqa: PLC0415
 
@@ -92,7 +97,7 @@ def add_to(
         add_quantum_spectrum,
     )
 
-    potential = potential_of(arguments)
+    potential = label_of(potentials_of(arguments))  # of one, see job_of
     known = experiment_of(arguments.system)
     found = add_quantum_spectrum(
         classical.relaxed,

@@ -10,6 +10,7 @@ from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_device,
     add_force,
+    add_potential,
     add_system,
     demand_energy,
     positive_float,
@@ -26,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add SYSTEM and the options."""
     parser.epilog = "example: molpool relax smiles:CCO -p painn-ethanol --out x.xyz"
     add_system(parser)
+    add_potential(parser)
     parser.add_argument(
         "--fmax",
         type=positive_float,

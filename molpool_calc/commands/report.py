@@ -40,7 +40,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
 
 
 def report_or_note(
-    folder: Path, potential: str, device: str, console: Console
+    folder: Path, potential: str | None, device: str, console: Console
 ) -> str | None:
     """Return the path of the report; a run is good also where it cannot be written."""
     from molpool_calc.report import write_report  # noqa: PLC0415 - light start

@@ -10,6 +10,7 @@ from molpool_calc.commands.assignment import motions_text
 from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import (
     add_device,
+    add_potential,
     add_system,
     demand_energy,
     positive_int,
@@ -33,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add SYSTEM and the options."""
     parser.epilog = "example: molpool vib formaldehyde -p painn-formaldehyde"
     add_system(parser)
+    add_potential(parser)
     parser.add_argument(
         "--no-relax",
         action="store_true",

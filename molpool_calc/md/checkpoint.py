@@ -42,6 +42,7 @@ def save_checkpoint(
     optional = {
         "dipole": response.dipole,
         "stress": response.stress,
+        "spread": response.spread,
         "cell": state.cell,
         "chain": state.chain,
     }
@@ -177,6 +178,7 @@ def _state(tensors: dict[str, Tensor], device: torch.device) -> MDState:
                 if name.startswith(OTHER)
             },
             stress=optional("stress"),
+            spread=optional("spread"),
         ),
         heat=tensors["heat"].to(device),
         step=int(tensors["step"]),

@@ -49,9 +49,11 @@ _ORDER: tuple[Quantity, ...] = (
 def observables_of(system: MDSystem, state: MDState) -> list[str]:
     """Return the names of what is recorded of a state at every step."""
     has_dipole = state.response.dipole is not None
+    is_committee = state.response.spread is not None
     return [
         *("energy", "kinetic", "heat"),
         *cell_observables(system, state),
+        *["force_spread"] * is_committee,
         *["dipole"] * has_dipole,
         *state.response.others,
     ]
@@ -97,6 +99,7 @@ class Checks:
             "kinetic": kinetic_energy(self.system, state.momenta),
             "heat": state.heat,
             **cell_observables(self.system, state),
+            "force_spread": response.spread,
             "dipole": response.dipole,
             **response.others,
         }

@@ -48,8 +48,8 @@ class Limits:
             `kinetic_bounds`.
         drift: of the conserved energy, meV/atom per ps: its change since step 0 over
             the time since then, a picosecond at least.
-        spread: sample standard deviation of a force component over the members of a
-            committee, eV/Å.
+        spread: of the forces of a committee on any atom, eV/Å; see
+            `committee.force_spread`.
         volumes: smallest and largest at constant pressure, as fractions of the first.
     """
 
@@ -85,7 +85,9 @@ def usual_limits(temperature: float) -> Limits:
     """Return limits that sound dynamics at a temperature (K) stay far away from.
 
     Bond lengths are above 0.7 of the sum of covalent radii at 800 K, forces below
-    20 eV/Å; a drift of 50 meV/atom/ps is a heating by 200 K/ps.
+    20 eV/Å; a drift of 50 meV/atom/ps is a heating by 200 K/ps. A committee of
+    schnet-ethanol and so3krates-ethanol spreads by 0.02 eV/Å at the minimum, by 0.6 at
+    most with Gaussian displacements of 0.06 Å, and by 0.8 to 10 with 0.12 Å.
     """
     return Limits(
         distance=0.5,

@@ -144,7 +144,7 @@ def require_same_inputs(folder: Path, old: Manifest, new: Manifest) -> None:
     """
     for group in ("inputs", "dynamics"):
         before, now = old[group], new[group]
-        for key in sorted((before.keys() | now.keys()) - {"n_steps"}):
+        for key in sorted((before.keys() | now.keys()) - {"n_steps"}, key=_cause):
             was, given = before.get(key, "absent"), now.get(key, "absent")
             # what a version did not know yet is as if it had not been given
             unknown = was in (None, "absent") and given in (None, "absent")
@@ -154,6 +154,11 @@ def require_same_inputs(folder: Path, old: Manifest, new: Manifest) -> None:
                     f"was {was!r} and is now {given!r}; give the same inputs, or "
                     "start a new run in another folder"
                 )
+
+
+def _cause(key: str) -> tuple[bool, str]:
+    """Return what sorts the potential before all that differs because of it."""
+    return key != "potential", key
 
 
 def read_manifest(folder: Path) -> Manifest:

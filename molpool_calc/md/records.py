@@ -37,6 +37,7 @@ OBSERVABLES = {
     "heat": Observable((), "heat", "eV"),
     "volume": Observable((), "volume", "Angstrom+3"),
     "pressure": Observable((), "pressure", "eV Angstrom-3"),
+    "force_spread": Observable((), "force_spread", "eV Angstrom-1"),
     "dipole": Observable((3,), "dipole", "e Angstrom"),
     "dipole_flux": Observable((3,), "dipole_flux", "e Angstrom fs-1"),
     "polarizability": Observable((3, 3), "polarizability", "e+2 Angstrom+2 eV-1"),

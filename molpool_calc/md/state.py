@@ -28,8 +28,8 @@ class Response:
 
     ``others`` are further molecular properties that are to be recorded: numbers, or
     the ``polarizability`` in e²Å²/eV. ``stress`` (eV/Å³, tensile positive) is there
-    where the cell moves. ``spread`` is that of the forces of a committee, eV/Å: the
-    largest standard deviation of a component over its members.
+    where the cell moves. ``spread`` is that of the forces of a committee, eV/Å, see
+    `committee.force_spread`.
     """
 
     energy: Float64[Tensor, " systems"]

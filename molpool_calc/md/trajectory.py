@@ -36,9 +36,10 @@ class RunData:
     Units: fs, eV, e·Å, e·Å/fs, e²Å²/eV, Å, Å/fs, amu, K. ``heat`` is what thermostat
     and barostat have put in: ``energies + kinetic - heat`` is conserved. ``volumes``
     (Å³) and ``pressures`` (eV/Å³) are there at constant pressure; ``cells`` are those
-    of the frames, ``cell`` the first one. ``status`` is ``running`` for a run that was
-    killed or has not ended. ``others`` are the scalar properties recorded. ``inputs``
-    are the caller's, from ``run.json``.
+    of the frames, ``cell`` the first one. ``force_spreads`` (eV/Å) are those of a
+    committee. ``status`` is ``running`` for a run that was killed or has not ended.
+    ``others`` are the scalar properties recorded. ``inputs`` are the caller's, from
+    ``run.json``.
 
     ``good_steps`` counts the recorded steps that are good: all, but for a replica that
     the guard stopped, whose numbers and frames are NaN from its first bad step on.
@@ -70,6 +71,7 @@ class RunData:
     cells: Float64[np.ndarray, "replicas frames 3 3"] | None = None
     volumes: Float64[np.ndarray, "replicas steps"] | None = None
     pressures: Float64[np.ndarray, "replicas steps"] | None = None
+    force_spreads: Float64[np.ndarray, "replicas steps"] | None = None
 
 
 def read_run(folder: Path) -> RunData:
@@ -127,6 +129,7 @@ def read_run(folder: Path) -> RunData:
         cells=cells_of_frames(frames, dynamics),
         volumes=if_recorded("volume"),
         pressures=if_recorded("pressure"),
+        force_spreads=if_recorded("force_spread"),
     )
 
 

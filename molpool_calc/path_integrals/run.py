@@ -12,7 +12,7 @@ from ase.io import write
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.compilation.engine import prepare
-from molpool_calc.dynamics import WORTH_COMPILING, ProgressBar, run_header
+from molpool_calc.dynamics import WORTH_COMPILING, ProgressBar
 from molpool_calc.md.manifest import (
     FORMAT,
     Manifest,
@@ -31,6 +31,7 @@ from molpool_calc.path_integrals.input import (
 from molpool_calc.path_integrals.job import RingPolymerJob
 from molpool_calc.path_integrals.processes import run_replicas
 from molpool_calc.replicas import properties_of_step
+from molpool_calc.run_inputs import run_header
 from molpool_calc.storage import bundled_names, find_folder
 
 TEMPLATE = "structure.extxyz"

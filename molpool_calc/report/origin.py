@@ -42,8 +42,8 @@ def _facts(content: RunContent) -> list[tuple[str, str]]:
     machine = manifest.get("machine", {})
     inputs = manifest["inputs"]
     facts = {
-        "potential": inputs.get("potential"),
-        "SHA-256 of its weights": inputs.get("sha256"),
+        "potential": _listed(inputs.get("potential")),
+        "SHA-256 of its weights": _listed(inputs.get("sha256")),
         "level of theory": (content.potential or {}).get("level_of_theory"),
         "network": ((content.potential or {}).get("network") or {}).get("kind"),
         "seed": inputs.get("seed"),
@@ -52,6 +52,11 @@ def _facts(content: RunContent) -> list[tuple[str, str]]:
         "seconds": _rounded(manifest.get("seconds")),
     }
     return [(name, str(fact)) for name, fact in facts.items() if fact not in (None, "")]
+
+
+def _listed(value: Any) -> Any:
+    """Return names or hashes of the members of a committee in one line."""
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _rounded(value: float | None) -> str | None:

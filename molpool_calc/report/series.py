@@ -41,7 +41,8 @@ def series_data(run: RunData, manifest: Manifest) -> dict[str, Any]:
     """Return the charts of a run over time, ready for JSON.
 
     Temperature, potential energy above the lowest of the run, conserved energy
-    (total less the heat of a thermostat) since the start, and recorded properties.
+    (total less the heat of a thermostat) since the start, spread of the forces of a
+    committee, and recorded properties.
     """
     n_replicas, n_steps = run.energies.shape
     most = min(_ALL_BINS // n_replicas, _MOST_BINS)
@@ -52,11 +53,12 @@ def series_data(run: RunData, manifest: Manifest) -> dict[str, Any]:
     freedom = np.maximum(run.degrees_of_freedom, 1.0)[:, None]
     conserved = run.energies + run.kinetic - run.heat
     per_atom = 1e3 / len(run.atomic_numbers)
-    units = manifest.get("units", {})
+    units, spreads = manifest.get("units", {}), run.force_spreads
     shown = [
         ("temperature", "K", 2.0 * run.kinetic / (freedom * BOLTZMANN)),
         ("potential energy", "eV", run.energies - np.nanmin(run.energies)),
         ("conserved energy", "meV/atom", per_atom * (conserved - conserved[:, :1])),
+        *([] if spreads is None else [("force spread", "eV/Å", spreads)]),
         *((name, units.get(name, ""), values) for name, values in run.others.items()),
     ]
     return {

@@ -47,6 +47,8 @@ def sentence_of(content: RunContent) -> str:
     if ensemble == "nve" and temperature is not None:
         hot = f" from {temperature:g} K"
     potential = inputs.get("potential", "a force field of the caller")
+    if isinstance(potential, list):
+        potential = f"the committee of {', '.join(potential)}"
     level = (content.potential or {}).get("level_of_theory")
     return (
         f"{replicas} of {content.formula} moved for {length:g} ps{each} "
