@@ -128,7 +128,7 @@ def test_the_infrared_command_writes_a_page_that_fetches_nothing(run: Path) -> N
 class Finished:
     """Stands for the run of ``molpool ir``, which has just ended."""
 
-    comparison = None
+    assignment = comparison = None
 
     def describe(self) -> dict[str, Any]:
         return {
