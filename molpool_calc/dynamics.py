@@ -1,7 +1,7 @@
 """From a structure and a potential to replicas that move."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from molpool_calc.engine import Engine
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import Integrator
-from molpool_calc.md.manifest import MANIFEST, check_output, read_manifest
+from molpool_calc.md.manifest import check_output, read_manifest
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
+from molpool_calc.md.run_files import MANIFEST
 from molpool_calc.md.simulate import simulate
 from molpool_calc.provenance import Potentials
 from molpool_calc.replicas import (
@@ -183,7 +184,8 @@ def run_replicas(
         integrator = ase_dynamics(job, job.ase, atoms, calculator)
     steps = round(1e3 * job.equilibration_ps / job.timestep_fs)
     system = replicas.system(integrator.free)
-    if steps > 0 and not (recording.folder / CHECKPOINT).exists():
+    goes_on = recording.resume and (recording.folder / CHECKPOINT).exists()
+    if steps > 0 and not goes_on:
         free = replicas.system("all")
         state = thermal_state(replicas, free, job.temperature, job.seed)
         bar = progress("equilibration", steps)
@@ -281,4 +283,5 @@ def run_dynamics(  # noqa: PLR0913 - keyword-only
     recording = recording_of_run(
         calculator, potential, atoms, job, folder, resume, progress, origin=origin
     )
+    recording = replace(recording, force=force)
     return run_replicas(calculator, atoms, job, recording, progress)

@@ -42,6 +42,12 @@ class HarmonicResult:
     spectrum: HarmonicSpectrum
     has_dipole: bool = True
 
+    def is_of(self, masses: Float[np.ndarray, " others"] | Sequence[float]) -> bool:
+        """Whether these are the masses (amu) of its atoms, in the same order."""
+        given = np.asarray(masses)
+        same = given.shape == self.masses.shape
+        return same and bool(np.allclose(self.masses, given, atol=1e-3))
+
 
 def write_harmonic(folder: Path, result: HarmonicResult) -> Path:
     """Write ``harmonic.json`` into a folder, atomically, and return its path."""

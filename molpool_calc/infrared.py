@@ -133,6 +133,7 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     recording = recording_of_run(
         calculator, potential, relaxed, dynamics, *place, origin=origin
     )
+    recording = replace(recording, force=force)
     outcome = run_replicas(calculator, relaxed, dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     write_harmonic(folder, vibrations)

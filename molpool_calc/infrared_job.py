@@ -1,6 +1,7 @@
 """What decides an infrared run."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from molpool_calc.compilation.engine import Compile
 from molpool_calc.dynamics_job import DynamicsJob
@@ -51,6 +52,17 @@ class InfraredJob:
     forces: str | None = None
     wavenumber_scale: float = 1.0
     guard: Limits | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("picoseconds", "timestep_fs"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value:g}; give a positive number")
+        if not (isfinite(self.equilibration_ps) and self.equilibration_ps >= 0):
+            raise ValueError(
+                f"equilibration_ps is {self.equilibration_ps:g}; give a positive "
+                "number, or 0 for none"
+            )
 
     @property
     def dynamics(self) -> DynamicsJob:

@@ -179,8 +179,7 @@ def _harmonic_of(folder: Path, run: RunData) -> HarmonicResult:
             f"{HARMONIC} in {folder} has no infrared strengths, which say how much a "
             "mode absorbs; write it with a potential that predicts dipoles"
         )
-    same = harmonic.masses.shape == run.masses.shape
-    if not same or not np.allclose(harmonic.masses, run.masses, atol=1e-3):
+    if not harmonic.is_of(run.masses):
         raise ValueError(
             f"{HARMONIC} in {folder} is of {''.join(harmonic.symbols)}, with other "
             "atoms or another order of atoms than the run; write it for the structure "

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import torch
 from ase.build import molecule
 from small_potentials import crystal, small_potential
 
+from molpool_calc import dynamics
 from molpool_calc.atoms import CLOSED_SHELL
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.cli import main
 from molpool_calc.dynamics import DynamicsJob, run_dynamics
 from molpool_calc.md.integrators import Langevin
-from molpool_calc.md.state import temperature
+from molpool_calc.md.state import MDState, temperature
 from molpool_calc.md.trajectory import read_run
 from molpool_calc.replicas import equilibrate, make_replicas, thermal_state
 from molpool_calc.storage import save_potential
@@ -166,6 +168,45 @@ def test_a_folder_in_use_is_not_touched(
     assert "already holds a run" in capsys.readouterr().err
     assert (folder / "trajectory.h5").read_bytes() == before
     assert main(command(potential, folder, "--force")) == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_that_cannot_begin_replaces_nothing(
+    potential: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main(command(potential, folder)) == 0
+    before = contents(folder)
+    unknown = command(potential, folder, "--force", "--record", "nonsense")
+    assert main(unknown) == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert contents(folder) == before
+    hot = ["--guard-force", "1e-6", "--equilibration-ps", "0"]
+    assert main(command(potential, folder, "--force", *hot)) in (2, 3)
+    assert contents(folder) == before
+
+
+def test_a_run_that_replaces_another_is_equilibrated_before(
+    potential: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = tmp_path / "run", []
+
+    def watched(*arguments: Any, **options: Any) -> MDState:
+        seen.append(contents(folder))
+        return equilibrate(*arguments, **options)
+
+    assert main(command(potential, folder)) == 0
+    (folder / "report.html").write_text("of the old run")
+    before = contents(folder)
+    monkeypatch.setattr(dynamics, "equilibrate", watched)
+    short = ["--equilibration-ps", "0.002", "--seed", "5"]
+    assert main(command(potential, folder, "--force", *short)) == 0
+    assert seen == [before]
+    assert not (folder / "report.html").exists()
+    assert (folder / "trajectory.h5").read_bytes() != before["trajectory.h5"]
 
 
 def test_resuming_with_another_seed_names_the_difference(

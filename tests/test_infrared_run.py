@@ -107,6 +107,22 @@ def test_a_resolution_out_of_reach_is_refused_before_the_run(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timestep_fs", 0.0),
+        ("timestep_fs", float("nan")),
+        ("picoseconds", float("inf")),
+        ("picoseconds", float("nan")),
+        ("equilibration_ps", -1.0),
+        ("equilibration_ps", float("inf")),
+    ],
+)
+def test_times_that_are_none_are_refused_in_a_sentence(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is .*; give a positive number"):
+        InfraredJob(**{name: value})
+
+
 def test_a_potential_without_dipole_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,9 @@ import pytest
 import torch
 from md_models import CPU, INTEGRATORS, Waters, Wells, double, waters
 
+from molpool_calc.commands.spectrum import KINDS
+from molpool_calc.harmonic_file import HARMONIC
+from molpool_calc.infrared import SPECTRUM_FILE
 from molpool_calc.md.manifest import (
     Manifest,
     check_output,
@@ -13,8 +16,13 @@ from molpool_calc.md.manifest import (
     require_same_inputs,
     write_manifest,
 )
+from molpool_calc.md.run_files import DERIVED, remove_run
 from molpool_calc.md.state import initial_state, make_system
+from molpool_calc.path_integrals.infrared import SPECTRUM_FILE as QUANTUM_FILE
+from molpool_calc.report.content import QUANTUM, TABLES
+from molpool_calc.report.page import REPORT
 from molpool_calc.segments import segments_from_sizes
+from molpool_calc.spectra.band_files import ASSIGNMENT, EXPERIMENT, EXPERIMENT_CURVE
 
 HEADER = {"inputs": {"potential": "abc", "seed": 1}, "versions": {"torch": "2"}}
 
@@ -120,8 +128,32 @@ def test_force_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     for name in ("steps.bin", "frames.bin", "checkpoint.npz", "trajectory.h5.tmp"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("mine")
+    for name in ("spectrum.csv", "spectrum_vdos.png", "harmonic.json", "report.html"):
+        (tmp_path / name).write_text("derived")
+    (tmp_path / "spectrum_measured.csv").write_text("mine")
+    (tmp_path / "quantum" / "replica_0").mkdir(parents=True)
+    before = sorted(path.name for path in tmp_path.iterdir())
     check_output(tmp_path, resume=False, force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    remove_run(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"notes.txt", "spectrum_measured.csv"}
+
+
+def test_all_that_is_written_beside_a_run_is_known_to_go_with_it() -> None:
+    tables = {f"{name}.csv" for name in TABLES}
+    kinds = {*KINDS, QUANTUM}
+    spectra = {f"spectrum_{kind}.csv" for kind in kinds}
+    pictures = {f"spectrum_{kind}.png" for kind in KINDS}
+    assert tables | spectra | pictures <= set(DERIVED)
+    assert {HARMONIC, REPORT, SPECTRUM_FILE, QUANTUM_FILE} <= set(DERIVED)
+    assert {ASSIGNMENT, EXPERIMENT, EXPERIMENT_CURVE} <= set(DERIVED)
+
+
+def test_a_folder_without_a_run_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "spectrum.csv").write_text("mine")
+    remove_run(tmp_path)
+    assert (tmp_path / "spectrum.csv").exists()
 
 
 def test_force_does_not_touch_a_folder_that_holds_no_run(tmp_path: Path) -> None:

@@ -125,8 +125,6 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         progress=console.bars("step"),
         origin=origin_of(arguments),
     )
-    if arguments.force:
-        quantum.discard(folder)
     compared, assigned = result.comparison, result.assignment
     described: dict[str, Any] = {
         **result.describe(),

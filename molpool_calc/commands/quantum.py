@@ -123,13 +123,6 @@ def add_to(
     return found
 
 
-def discard(folder: Path) -> None:
-    """Remove what an earlier run with quantum nuclei left in a folder."""
-    from molpool_calc.path_integrals.infrared import discard_quantum  # noqa: PLC0415
-
-    discard_quantum(folder)
-
-
 def table_of(result: Mapping[str, Any]) -> list[str]:
     """Return the lines on quantum nuclei, none if they were not asked for."""
     found = result.get("quantum")

@@ -102,7 +102,7 @@ def output_path(arguments: Namespace) -> Path:
 def sticks_of(
     arguments: Namespace, spectrum: "Spectrum", console: Console
 ) -> "HarmonicSpectrum | None":
-    """Return the harmonic vibrations in the folder of a run of the same potential."""
+    """Return the harmonic vibrations in the folder of a run, if they are its own."""
     from molpool_calc.harmonic_file import read_harmonic  # noqa: PLC0415
     from molpool_calc.md.manifest import read_manifest  # noqa: PLC0415
 
@@ -110,10 +110,15 @@ def sticks_of(
     found = read_harmonic(folder) if folder.is_dir() else None
     if found is None or "volume_angstrom3" in spectrum.metadata:
         return None
-    if read_manifest(folder)["inputs"].get("sha256") != found.sha256:
+    manifest = read_manifest(folder)
+    other = None
+    if manifest["inputs"].get("sha256") != found.sha256:
+        other = f"was made with {found.potential} and the run with other weights"
+    elif not found.is_of(manifest["dynamics"]["masses"]):
+        other = f"is of {''.join(found.symbols)} and the run of other atoms"
+    if other is not None:
         console.note(
-            f"harmonic.json in {folder} was made with {found.potential} and the run "
-            "with other weights, so that it is left out of the picture"
+            f"harmonic.json in {folder} {other}, so that it is left out of the picture"
         )
         return None
     return found.spectrum

@@ -14,16 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.checks import observables_of
 from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
-from molpool_calc.md.records import FRAMES, STEPS, write_atomically
+from molpool_calc.md.records import write_atomically
+from molpool_calc.md.run_files import MANIFEST
 from molpool_calc.md.state import MDState, MDSystem
 
-MANIFEST = "run.json"
-TRAJECTORY = "trajectory.h5"
-LAST_FRAMES = "stopped_replica_{replica}.extxyz"
 FORMAT = 1
 
 Manifest = dict[str, Any]
@@ -42,49 +39,48 @@ _NEEDED_TO_READ = (
 
 
 def check_output(folder: Path, *, resume: bool, force: bool) -> None:
-    """Refuse to overwrite a folder, or make room in it if ``force`` says so.
+    """Refuse to write a run to a folder that has no place for it; changes nothing.
 
     Args:
         folder: Where a run is to be written.
         resume: A run must be there, and will go on.
-        force: Remove the files of a run that is there; other files stay.
+        force: A run that is there will be replaced, once the new one is known to
+            begin, see `run_files.remove_run`.
 
     Raises:
         ValueError: If the folder is in use without ``resume`` or ``force``, if there
             is nothing to resume, or if both are asked for.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"{folder} is a file, but a run needs a folder; choose another"
+        )
+    check_run(folder, resume=resume, force=force)
+    holds_run = (folder / MANIFEST).exists()
+    if not holds_run and folder.exists() and _in_use(folder):
+        raise _occupied(folder, "other files")
+
+
+def check_run(folder: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a folder that holds a run, or one without where a run is to go on.
+
+    Other files may be there.
+
+    Raises:
+        ValueError: If it is so, or if both ``resume`` and ``force`` are asked for.
     """
     if resume and force:
         raise ValueError(
             "both resume and force were given, but a run either goes on or is "
             "replaced; choose one"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"{folder} is a file, but a run needs a folder; choose another"
-        )
-    if force and (folder / MANIFEST).exists():
-        _remove_run(folder)
-        return
-    check_run(folder, resume=resume)
-    if not resume and folder.exists() and _in_use(folder):
-        raise _occupied(folder, "other files")
-
-
-def check_run(folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds a run, or one without where a run is to go on.
-
-    Other files may be there, such as the spectra of a run that was just removed.
-
-    Raises:
-        ValueError: If it is so.
-    """
     holds_run = (folder / MANIFEST).exists()
     if resume and not holds_run:
         raise ValueError(
             f"{folder} holds no run to resume (no {MANIFEST}); give the folder of a "
             "run, or start one without resume"
         )
-    if holds_run and not resume:
+    if holds_run and not (resume or force):
         raise _occupied(folder, "a run")
 
 
@@ -218,12 +214,3 @@ def _occupied(folder: Path, content: str) -> ValueError:
 def _in_use(folder: Path) -> bool:
     """Whether there is anything but what a run killed at its very start left."""
     return any(path.name != MANIFEST + ".tmp" for path in folder.iterdir())
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove the files of a run, the manifest last: until then it is still a run."""
-    for path in folder.glob(LAST_FRAMES.format(replica="*")):
-        path.unlink()
-    for name in (CHECKPOINT, TRAJECTORY, STEPS, FRAMES, MANIFEST):
-        (folder / (name + ".tmp")).unlink(missing_ok=True)
-        (folder / name).unlink(missing_ok=True)

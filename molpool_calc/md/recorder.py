@@ -25,7 +25,8 @@ class Recording:
     ``every`` is the number of steps from one frame (positions and velocities) to the
     next; energies and dipoles are recorded at every step. ``header`` goes into
     ``run.json``: versions, hashes, and under ``inputs`` all that must be the same
-    when the run is resumed, such as the hash of the potential and the seed.
+    when the run is resumed, such as the hash of the potential and the seed. With
+    ``force``, a run that is there is removed as soon as the new one can begin.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Recording:
     checkpoint_every: int
     header: Mapping[str, Any]
     resume: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         for name in ("every", "checkpoint_every"):

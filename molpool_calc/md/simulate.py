@@ -30,6 +30,7 @@ from molpool_calc.md.manifest import (
 from molpool_calc.md.outcome import RunOutcome, Status, measure
 from molpool_calc.md.recorder import Recorder, Recording, n_records
 from molpool_calc.md.records import STEPS, read_records
+from molpool_calc.md.run_files import remove_run
 from molpool_calc.md.signals import stop_request
 from molpool_calc.md.state import (
     ForceField,
@@ -88,7 +89,7 @@ def simulate(
         WriteFailure: If what happens can no longer be written, as on a full disk.
     """
     started = time.perf_counter()
-    check_run(recording.folder, resume=recording.resume)
+    check_run(recording.folder, resume=recording.resume, force=recording.force)
     manifest = describe_run(
         system,
         state,
@@ -147,10 +148,12 @@ def _start(
     manifest: Manifest,
     watch: Watch,
 ) -> _Start:
-    """Check the first state, then make the folder; steps and heat begin at zero."""
+    """Check the first state, then make room; steps and heat begin at zero."""
     _require_sound(system, state, manifest)
     first = replace(state, step=0, heat=torch.zeros_like(state.heat))
     watch.begin(first)
+    if recording.force:  # nothing refuses the new run any more
+        remove_run(recording.folder)
     recording.folder.mkdir(parents=True, exist_ok=True)
     write_manifest(recording.folder, manifest)
     return _Start(state=first, recorded_step=-1, seconds=0.0)

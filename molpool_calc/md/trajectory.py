@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float32, Float64, Int
 
 from molpool_calc.md.h5md import cells_of_frames, read_h5md, write_h5md
 from molpool_calc.md.manifest import (
-    TRAJECTORY,
     Manifest,
     read_manifest,
     require_dynamics,
@@ -27,6 +26,7 @@ from molpool_calc.md.records import (
     step_layout,
     write_records,
 )
+from molpool_calc.md.run_files import TRAJECTORY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float64
 from molpool_calc.md.checks import Checks, Row
 from molpool_calc.md.guard import Quantity, hold
 from molpool_calc.md.last_frames import LastFrames
-from molpool_calc.md.manifest import LAST_FRAMES, read_manifest, write_manifest
+from molpool_calc.md.manifest import read_manifest, write_manifest
+from molpool_calc.md.run_files import LAST_FRAMES
 from molpool_calc.md.state import MDState, MDSystem
 from molpool_calc.md.stops import Stop, advise, explain
 

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from molpool_calc.dynamics import ProgressBar
+from molpool_calc.md.run_files import MANIFEST, RINGS
 from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
 from molpool_calc.path_integrals.read import read_properties
 from molpool_calc.path_integrals.run import replica_folder, run_ring_polymers
@@ -27,8 +28,6 @@ from molpool_calc.spectra.vibrational_dos import rotations_of
 from molpool_calc.units import BOLTZMANN
 
 SPECTRUM_FILE = "spectrum_ir_quantum.csv"
-FOLDER = "quantum"
-"""Where the ring polymers are kept, in the folder of the classical run."""
 
 
 def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
@@ -66,8 +65,10 @@ def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
         progress: shows how far the steps are.
     """
     started = time.perf_counter()
-    place = folder / FOLDER
-    known = (place / "run.json").is_file()
+    place = folder / RINGS
+    known = (place / MANIFEST).is_file()
+    if place.is_dir() and not known:  # killed before it was a run
+        shutil.rmtree(place)
     run_ring_polymers(
         relaxed,
         potential,
@@ -129,13 +130,6 @@ def centroid_temperature(atoms: Atoms, folder: Path, job: RingPolymerJob) -> flo
     ]
     mean = np.mean([one["kinetic_md(nm=0)"].mean() for one in energies])
     return float(2.0 * mean / (job.beads * free * BOLTZMANN))
-
-
-def discard_quantum(folder: Path) -> None:
-    """Remove ring polymers and their spectrum, which belong to a run replaced since."""
-    if (folder / FOLDER / "run.json").is_file():
-        shutil.rmtree(folder / FOLDER)
-    (folder / SPECTRUM_FILE).unlink(missing_ok=True)
 
 
 def _describe(band: BandShift, fundamentals: Sequence[float]) -> dict[str, Any]:

@@ -130,9 +130,12 @@ def run_with_forces(
     manifest = _manifest(job, header)
     if resume:
         require_same_inputs(folder, read_manifest(folder), manifest)
+    elif force:
+        _remove_rings(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, manifest)  # first: whatever follows may be interrupted
     for replica in range(job.replicas):
-        _write_replica(atoms, forces, folder, job, replica, keep=resume)
-    write_manifest(folder, manifest)
+        _write_replica(atoms, forces, folder, job, replica)
     bar = progress(f"{job.beads} beads", job.replicas * _steps_of(job))
     run_replicas(
         [replica_folder(folder, replica) for replica in range(job.replicas)],
@@ -213,19 +216,24 @@ def _manifest(job: RingPolymerJob, header: Mapping[str, Any]) -> Manifest:
     }
 
 
+def _remove_rings(folder: Path) -> None:
+    """Remove the replicas of a run that is replaced, however many they were.
+
+    Its manifest stays until the new one takes its place, so that it may be replaced.
+    """
+    for place in folder.glob("replica_*"):
+        shutil.rmtree(place)
+
+
 def _write_replica(
     atoms: Atoms,
     forces: Forces,
     folder: Path,
     job: RingPolymerJob,
     replica: int,
-    *,
-    keep: bool,
 ) -> None:
     """Write the inputs of a replica, into a new folder or, resuming, over the old."""
     place = replica_folder(folder, replica)
-    if place.exists() and not keep:
-        shutil.rmtree(place)
     place.mkdir(parents=True, exist_ok=True)
     text = structure_text(atoms.numbers, atoms.positions)
     (place / STRUCTURE).write_text(text, encoding="utf-8")

@@ -11,7 +11,8 @@ import numpy as np
 from ase.symbols import Symbols
 
 from molpool_calc.harmonic_file import HarmonicResult, read_harmonic
-from molpool_calc.md.manifest import MANIFEST, Manifest, read_manifest
+from molpool_calc.md.manifest import Manifest, read_manifest
+from molpool_calc.md.run_files import MANIFEST
 from molpool_calc.md.trajectory import RunData, read_run
 from molpool_calc.molecules import Experiment, experiment_of
 from molpool_calc.report.band_tables import BandTable, read_table
