@@ -28,7 +28,6 @@ from molpool_calc.trajectory_file import (
     TrajectoryFile,
     is_wrapped,
     read_trajectory,
-    unwrapped,
 )
 from molpool_calc.trajectory_motion import (
     degrees_of_freedom,
@@ -36,6 +35,7 @@ from molpool_calc.trajectory_motion import (
     internal_motion,
     motion_temperature,
     names_of,
+    velocities_of,
 )
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -196,7 +196,12 @@ def _of_cells(
             "cell depends on images; give -p with a potential that predicts charges, "
             "for the rate of the dipole, or for one molecule a file without cell"
         )
-    rates = [_quantity(file, job, "dipole_flux", None, progress) for file in files]
+    rates = [
+        _quantity(file, job, "dipole_flux", None, progress, velocities)
+        for file, velocities in zip(
+            files, velocities_of(files, job.timestep_fs), strict=True
+        )
+    ]
     return rates, True
 
 
@@ -262,6 +267,7 @@ def _quantity(
     quantity: Quantity,
     given: Float[np.ndarray, "frames ..."] | None,
     progress: Progress,
+    velocities: Float[np.ndarray, "frames atoms 3"] | None = None,
 ) -> Float[np.ndarray, "frames ..."]:
     """Return what the frames carry, else what the source computes."""
     if given is not None and not job.recompute:
@@ -273,11 +279,8 @@ def _quantity(
             f"{file.path} has no {plural}; compute them with -p and a potential (see "
             "molpool list) or --calculator and an ASE calculator that give them"
         )
-    velocities = file.velocities
-    if velocities is None:
+    if velocities is None:  # the quantity does not depend on them
         velocities = np.zeros_like(file.positions)
-        if quantity == "dipole_flux":
-            velocities = np.gradient(unwrapped(file), job.timestep_fs, axis=0)
     folder = file.path.parent if job.cache is None else job.cache
     return recomputed(file, velocities, source, quantity, folder, progress)
 

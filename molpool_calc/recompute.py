@@ -2,8 +2,9 @@
 
 The values stand in an append-only file of checked records, one for each frame, beside
 a JSON file that says what they were made of: the hash of the trajectory, the quantity
-and the calculator. After ``kill -9`` the computation goes on where it was; values of
-another trajectory or calculator are never taken.
+and the calculator, and the hash of the velocities where it depends on them. After
+``kill -9`` the computation goes on where it was; values of another trajectory,
+calculator or time step are never taken.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ from molpool_calc.trajectory_file import TrajectoryFile
 
 Quantity = Literal["dipole", "polarizability", "dipole_flux"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @runtime_checkable
@@ -152,7 +153,11 @@ class Cache:
 
 
 def cache_of(
-    trajectory: TrajectoryFile, source: Source, quantity: Quantity, folder: Path
+    trajectory: TrajectoryFile,
+    velocities: Float[np.ndarray, "frames atoms 3"],
+    source: Source,
+    quantity: Quantity,
+    folder: Path,
 ) -> Cache:
     """Return the cache that belongs to what is computed, whether it exists or not."""
     content = {
@@ -162,6 +167,9 @@ def cache_of(
         "n_atoms": len(trajectory.first),
         **source.identity(),
     }
+    if quantity == DIPOLE_FLUX:  # differences of positions depend on the time step
+        little_endian = np.ascontiguousarray(velocities, "<f8")
+        content["velocities_sha256"] = hashlib.sha256(little_endian).hexdigest()
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{trajectory.path.name}.{quantity}-{key}"
     return Cache(
@@ -191,7 +199,7 @@ def recomputed(
         ValueError: the source cannot be asked about the frames.
         CalculationFailed: it fails at one; the values before it are kept.
     """
-    cache = cache_of(trajectory, source, quantity, folder)
+    cache = cache_of(trajectory, velocities, source, quantity, folder)
     layout = np.dtype(
         [
             ("step", "<i8"),

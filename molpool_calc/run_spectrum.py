@@ -12,6 +12,7 @@ from molpool_calc.elements import symbol
 from molpool_calc.estimates import MAXIMUM, Fineness, Samples, estimate
 from molpool_calc.md.trajectory import RunData, read_run
 from molpool_calc.md.whole import whole_replicas
+from molpool_calc.run_temperature import temperature_of_run
 from molpool_calc.spectra import (
     Estimator,
     Spectrum,
@@ -52,8 +53,9 @@ def spectrum_of_run(
         highest_wavenumber: of the fastest motion, cm⁻¹, if it is below every molecule's
             4500; samples may then be further apart.
         options: further keywords of ``spectra.infrared_spectrum`` or
-            ``spectra.raman_spectrum``, or ``per`` (``"element"`` or ``"atom"``: whose
-            shares of the density of states to give) and ``correct_verlet_shift``.
+            ``spectra.raman_spectrum`` (``temperature`` in K; by default as
+            `temperature_of_run` finds it), or ``per`` (``"element"`` or ``"atom"``:
+            whose shares of the density of states to give) and ``correct_verlet_shift``.
 
     Raises:
         ValueError: no run, or not recorded what the spectrum is made of, or too few
@@ -73,6 +75,10 @@ def spectrum_of_run(
         highest_wavenumber=highest_wavenumber,
     )
     spectrum = estimate(_OF_KIND[kind](run, folder, options), fineness)
+    if kind != "vdos":
+        found = temperature_of_run(run, folder, options.get("temperature"))
+        facts = {**spectrum.metadata, "temperature_from": found.origin}
+        spectrum = replace(spectrum, metadata=facts)
     return _with_stops_stated(spectrum, recorded, run)
 
 
@@ -148,13 +154,8 @@ def _raman(run: RunData, folder: Path, options: Mapping[str, Any]) -> Samples:
 def _thermal(
     run: RunData, folder: Path, options: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    stated = run.temperature or run.inputs.get("temperature")
-    temperature = options.get("temperature", stated)
-    if temperature is None:
-        raise ValueError(
-            f"the run in {folder} states no temperature; give one with --temperature"
-        )
-    common = {"timestep_fs": run.timestep_fs, "temperature": float(temperature)}
+    found = temperature_of_run(run, folder, options.get("temperature"))
+    common = {"timestep_fs": run.timestep_fs, "temperature": found.kelvin}
     return {**options, **common}
 
 

@@ -21,6 +21,19 @@ def has_velocities(file: TrajectoryFile) -> bool:
     return file.velocities is not None and bool(file.velocities.any())
 
 
+def velocities_of(
+    files: Sequence[TrajectoryFile], timestep_fs: float
+) -> list[Float[np.ndarray, "frames atoms 3"]]:
+    """Return the velocities of each file in Å/fs, with its rigid motion.
+
+    If one file has none, they are central differences of positions in all (one-sided
+    at the ends), so that one response of differences holds for all.
+    """
+    if all(has_velocities(file) for file in files):
+        return [file.velocities for file in files if file.velocities is not None]
+    return [np.gradient(unwrapped(file), timestep_fs, axis=0) for file in files]
+
+
 def internal_motion(
     files: Sequence[TrajectoryFile], timestep_fs: float, n_frames: int
 ) -> tuple[Float[np.ndarray, "files frames atoms 3"], bool]:

@@ -28,7 +28,7 @@ LAYERS = [
     "compilation",
     "evaluator md spectra training",
     "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar "
-    "run_inputs",
+    "run_inputs run_temperature",
     "calculator",
     "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
     "ase_integrators",

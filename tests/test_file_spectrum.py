@@ -300,13 +300,76 @@ def test_wrapping_changes_nothing_where_there_is_a_potential(
     scale = spectra[0].max()
     assert scale > 0
     np.testing.assert_allclose(spectra[1], spectra[0], rtol=0, atol=1e-9 * scale)
-    recorded = molpool("spectrum", run, "--json").json
+    recorded = molpool("spectrum", run, "--temperature", "50", "--json").json
     assert recorded["unit"] == "cm-1"
     exact = read_spectrum(recorded["file"]).intensity
     np.testing.assert_allclose(spectra[0], exact, rtol=0, atol=1e-5 * scale)
     sentence = molpool.refused("spectrum", wrapped, "--timestep-fs", "0.5")
     assert "is periodic and has" in sentence
     assert "depends on images; give -p with a potential that predicts" in sentence
+
+
+class FixedCharges:
+    """A stand-in of a potential: the rate of the dipole of charges that stay."""
+
+    n_at_once = 64
+    frames = 0
+
+    def __init__(self, potential: str, quantity: str, **options: object) -> None:
+        self.named = {"potential": potential, "quantity": quantity, **options}
+
+    def identity(self) -> dict[str, object]:
+        return self.named
+
+    def values(self, frames: list[Atoms], velocities: np.ndarray) -> np.ndarray:
+        FixedCharges.frames += len(frames)
+        return np.einsum("a,fax->fx", [CHARGE, -CHARGE], velocities)
+
+
+@pytest.fixture
+def fixed_charges(monkeypatch: pytest.MonkeyPatch) -> type[FixedCharges]:
+    monkeypatch.setattr("molpool_calc.file_spectrum.NetworkSource", FixedCharges)
+    monkeypatch.setattr(FixedCharges, "frames", 0)
+    return FixedCharges
+
+
+def write_cell(path: Path, *, velocities: str) -> Path:
+    """The stretch in a cell, with velocities that are true, or none."""
+    frames = stretch(1500, momenta=velocities != "none", dipoles=False)
+    for frame in frames:
+        frame.cell, frame.pbc = [20.0] * 3, True
+    write(path, frames)
+    return path
+
+
+STRENGTH_OF_CELL = STRENGTH * 1e29 / 6.02214076e23 / 8000.0
+"""In cm⁻²."""
+OF_CELL = ("-p", "fixed", "--temperature", "300", "--json")
+
+
+def test_rates_of_another_time_step_are_not_taken_from_the_cache(
+    molpool: CommandLine, fixed_charges: type[FixedCharges], tmp_path: Path
+) -> None:
+    path = write_cell(tmp_path / "cell.traj", velocities="none")
+    found = {}
+    for step in (1.0, 2.0, 2.0, 1.0):
+        words = ("spectrum", path, "--timestep-fs", step, *OF_CELL)
+        found[step] = molpool(*words).json["integrated_cm2"]
+    assert found[2.0] == pytest.approx(STRENGTH_OF_CELL, rel=5e-3)
+    assert found[1.0] == pytest.approx(4 * STRENGTH_OF_CELL, rel=0.02)
+    assert fixed_charges.frames == 2 * 1500  # each step once, then from the cache
+
+
+@pytest.mark.usefixtures("fixed_charges")
+@pytest.mark.parametrize("velocities", [("true",), ("none",), ("true", "none")])
+def test_rates_give_the_band_strength_whichever_files_have_velocities(
+    molpool: CommandLine, tmp_path: Path, velocities: tuple[str, ...]
+) -> None:
+    paths = [
+        write_cell(tmp_path / f"{kind}.traj", velocities=kind) for kind in velocities
+    ]
+    result = molpool("spectrum", *paths, "--timestep-fs", STEP, *OF_CELL).json
+    assert result["integrated_cm2"] == pytest.approx(STRENGTH_OF_CELL, rel=5e-3)
 
 
 def test_dipoles_of_cells_count_where_nothing_jumps(

@@ -1,5 +1,7 @@
 """Spectra of runs: the harmonic limit of the whole chain, the command, its refusals."""
 
+import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -122,6 +124,54 @@ def test_cold_dynamics_give_the_harmonic_raman_activities(cold: Path) -> None:
         near = np.abs(spectrum.wavenumbers - wavenumber) < 100
         top = spectrum.wavenumbers[near][spectrum.intensity[near].argmax()]
         assert top == pytest.approx(wavenumber, abs=3.0)
+
+
+@pytest.fixture
+def from_minimum(cold: Path, tmp_path: Path) -> Path:
+    """The cold run as `molpool md` states it: of its first momenta, those of 2 K."""
+    copied = tmp_path / "run"
+    shutil.copytree(cold, copied)
+    manifest = json.loads((copied / "run.json").read_text())
+    manifest["inputs"] |= {"temperature": 2.0, "equilibration_ps": 0.0}
+    (copied / "run.json").write_text(json.dumps(manifest))
+    return copied
+
+
+@pytest.mark.parametrize("kind", ["ir", "raman"])
+def test_a_run_that_was_not_equilibrated_counts_as_warm_as_it_moves(
+    from_minimum: Path, molpool: CommandLine, kind: str
+) -> None:
+    """First momenta of 2 K at a minimum leave 1 K in every vibration."""
+    words = ("spectrum", from_minimum, "--kind", kind, "--unbiased", "--json")
+    activity = ("--quantity", "activity") if kind == "raman" else ()
+    called = molpool(*words, *activity)
+    assert called.code == 0, called
+    assert called.err.count("\n") == 1
+    assert "move as at 1.0 K, which is taken" in called.err
+    facts = called.json["metadata"]
+    assert facts["temperature"] == pytest.approx(1.0, rel=0.02)
+    assert facts["temperature_from"] == "kinetic energy of the run"
+    harmonic = harmonic_waters()
+    exact = {"ir": harmonic.ir_km_mol, "raman": harmonic.raman_a4_amu}[kind].sum()
+    name = {"ir": "integrated_km_mol", "raman": "integrated_a4_amu"}[kind]
+    assert called.json[name] == pytest.approx(exact, rel=0.03)
+    stated = molpool(*words, *activity, "--temperature", "2")
+    assert stated.err == ""
+    assert stated.json["metadata"]["temperature_from"] == "stated"
+    assert stated.json[name] == pytest.approx(exact / 2, rel=0.03)
+
+
+@pytest.mark.parametrize("picoseconds", [0.1, None])
+def test_an_equilibrated_run_counts_as_warm_as_its_ensemble(
+    from_minimum: Path, molpool: CommandLine, picoseconds: float | None
+) -> None:
+    manifest = json.loads((from_minimum / "run.json").read_text())
+    manifest["inputs"]["equilibration_ps"] = picoseconds
+    (from_minimum / "run.json").write_text(json.dumps(manifest))
+    called = molpool("spectrum", from_minimum, "--json")
+    assert called.err == ""
+    assert called.json["metadata"]["temperature"] == 2.0
+    assert called.json["metadata"]["temperature_from"] == "inputs of the run"
 
 
 @pytest.mark.parametrize("per", ["element", "atom"])

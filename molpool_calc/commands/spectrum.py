@@ -19,6 +19,7 @@ from molpool_calc.commands.spectrum_files import (
     add_files,
     are_files,
     output_path,
+    say_temperature,
     spectrum_of_arguments,
     sticks_of,
 )
@@ -161,6 +162,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     demand_run(arguments, are_files(arguments))
     measured = measured_of(arguments, console)
     spectrum = _compute(arguments, options, console)
+    say_temperature(spectrum, console)
     path = output_path(arguments)
     write_spectrum(spectrum, path)
     files = {"file": str(path)}

@@ -150,12 +150,18 @@ def spectrum_of_arguments(
         maximum=arguments.maximum,
         highest_wavenumber=arguments.highest_wavenumber,
     )
-    spectrum = spectrum_of_files(
+    return spectrum_of_files(
         arguments.sources, job, fineness, options, console.bars("frame")
     )
-    if stated is None and "temperature" in spectrum.metadata:
+
+
+def say_temperature(spectrum: "Spectrum", console: Console) -> None:
+    """Say which temperature was taken, where it is the one at which the atoms move."""
+    facts = spectrum.metadata
+    of_run = facts.get("temperature_from") == "kinetic energy of the run"
+    if facts.get("temperature_is_stated") is False or of_run:
+        why = "the run was not equilibrated and " if of_run else ""
         console.note(
-            "no temperature was stated; the atoms move as at "
-            f"{spectrum.metadata['temperature']:.1f} K, which is taken"
+            f"{why}no temperature was stated; the atoms move as at "
+            f"{facts['temperature']:.1f} K, which is taken"
         )
-    return spectrum
