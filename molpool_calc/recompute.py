@@ -169,7 +169,8 @@ def cache_of(
     }
     if quantity == DIPOLE_FLUX:  # differences of positions depend on the time step
         little_endian = np.ascontiguousarray(velocities, "<f8")
-        content["velocities_sha256"] = hashlib.sha256(little_endian).hexdigest()
+        digest = hashlib.sha256(little_endian.tobytes())
+        content["velocities_sha256"] = digest.hexdigest()
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{trajectory.path.name}.{quantity}-{key}"
     return Cache(

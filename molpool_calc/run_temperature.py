@@ -55,4 +55,4 @@ def _begins_unequilibrated(run: RunData) -> bool:
     picoseconds = run.inputs.get("equilibration_ps")
     if run.ensemble != "nve" or picoseconds is None:
         return False
-    return round(1e3 * picoseconds / run.timestep_fs) == 0
+    return round(1e3 * float(picoseconds) / run.timestep_fs) == 0
