@@ -6,11 +6,13 @@ replicas in one pass, what the spectra need.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from jaxtyping import Float, Float64
 from torch import Tensor
 
@@ -75,14 +77,20 @@ class SidecarForceField:
         self.lists = VerletList(engine.potential.cutoff, _SKIN)
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
-        """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64."""
+        """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64.
+
+        A replica whose calculator fails has energy and forces NaN, and the others go
+        on.
+        """
         places = positions.cpu().numpy().reshape(len(self.replicas), -1, 3)
-        found = [
-            _energy_and_forces(self.foreign, calculator, atoms, place)
-            for calculator, atoms, place in zip(
-                self.calculators, self.replicas, places, strict=True
-            )
-        ]
+        found, failures = [], []
+        for replica, place in enumerate(places):
+            calculator, atoms = self.calculators[replica], self.replicas[replica]
+            try:
+                found.append(_energy_and_forces(self.foreign, calculator, atoms, place))
+            except CalculationFailed as error:
+                failures.append((replica, str(error)))
+                found.append((nan, np.full_like(place, nan)))
         batch = replace(self.batch, positions=positions.to(self.engine.dtype))
         pairs = self.lists.update(batch)
         prediction = self.engine.evaluate(batch, pairs, self.properties)
@@ -95,6 +103,7 @@ class SidecarForceField:
             forces=positions.new_tensor(np.concatenate([rows for _, rows in found])),
             dipole=None if dipole is None else dipole.to(torch.float64),
             others={name: given[name].to(torch.float64) for name in self.others},
+            failures=tuple(failures),
         )
 
 

@@ -13,6 +13,7 @@ from md_models import CPU, INTEGRATORS, Faulty, Waters, run, waters
 
 from molpool_calc import md
 from molpool_calc.md.checkpoint import load_checkpoint
+from molpool_calc.md.failure import ForceFailure
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
 from molpool_calc.md.state import Response
@@ -50,6 +51,28 @@ def test_a_second_signal_does_not_wait_for_the_step(tmp_path: Path) -> None:
     outcome = run(tmp_path / "r", "nve", 80, force_field=Faulty(31, insist))
     assert (outcome.status, outcome.steps_done) == ("interrupted", 29)
     assert len(read_run(tmp_path / "r").times_fs) == 30
+
+
+def test_forces_that_fail_stop_the_run_at_its_last_step(tmp_path: Path) -> None:
+    def fail(response: Response) -> Response:
+        raise ForceFailure("the electrons do not converge")
+
+    folder = tmp_path / "r"
+    outcome = run(folder, "langevin", 80, force_field=Faulty(31, fail))
+    reason = "the electrons do not converge, so that the run stopped at step 29"
+    assert (outcome.status, outcome.steps_done) == ("stopped", 29)
+    assert (outcome.reason, outcome.good_steps) == (reason, 29)
+    assert outcome.stopped == ()
+    written = json.loads((folder / "run.json").read_text())
+    assert (written["status"], written["reason"]) == ("stopped", reason)
+    assert load_checkpoint(folder / "checkpoint.npz", CPU).step == 29
+    assert (folder / "trajectory.h5").exists()
+    assert len(read_run(folder).times_fs) == 30
+    assert run(folder, "langevin", 80, resume=True).status == "finished"
+    run(tmp_path / "whole", "langevin", 80)
+    whole, parts = read_run(tmp_path / "whole"), read_run(folder)
+    np.testing.assert_array_equal(whole.positions, parts.positions)
+    np.testing.assert_array_equal(whole.energies, parts.energies)
 
 
 @pytest.mark.parametrize("what", ["energy", "forces", "dipole"])

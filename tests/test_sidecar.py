@@ -135,3 +135,36 @@ def test_a_calculator_that_fails_stops_the_run(
     called = molpool(*words(place, out, 60, "--forces", f"{SPRINGS},fails_at=31"))
     assert called.code == 3
     assert "failed at a step (the electrons do not converge)" in called.err
+
+
+def test_a_calculation_that_fails_stops_its_replica_alone(
+    molpool: CommandLine, place: Path, tmp_path: Path
+) -> None:
+    sound, out = tmp_path / "sound", tmp_path / "run"
+    assert molpool(*words(place, sound, 40, "--forces", SPRINGS)).code == 0
+    ChargedSprings.calls[0] = 0
+    # three at the start, then three a step: the middle one of the tenth step
+    called = molpool(*words(place, out, 40, "--forces", f"{SPRINGS},fails_at=32"))
+    assert called.code == 3
+    assert called.json["status"] == "finished"
+    (stop,) = called.json["stopped"]
+    assert (stop["replica"], stop["step"]) == (1, 10)
+    assert "do not converge) in replica 1 at step 10" in stop["reason"]
+    assert "change the settings of the calculator" in stop["advice"]
+    data, expected = read_run(out), read_run(sound)
+    assert data.good_steps.tolist() == [41, 10, 41]
+    for name in ("positions", "dipoles", "energies"):
+        found, free = getattr(data, name), getattr(expected, name)
+        np.testing.assert_array_equal(found[[0, 2]], free[[0, 2]])
+        np.testing.assert_array_equal(found[1, :10], free[1, :10])
+
+
+def test_a_calculation_that_fails_at_the_start_is_told(
+    molpool: CommandLine, place: Path, tmp_path: Path
+) -> None:
+    ChargedSprings.calls[0] = 0
+    sentence = molpool.refused(
+        *words(place, tmp_path / "run", 9, "--forces", f"{SPRINGS},fails_at=3")
+    )
+    assert "do not converge) in the first state of replica 2" in sentence
+    assert not (tmp_path / "run").exists()

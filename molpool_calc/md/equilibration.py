@@ -67,6 +67,7 @@ class EquilibrationGuard:
                 drifted=float(self._drifted[replica]),
                 is_cold=False,
                 file=None,
+                has_failed=state.response.failure_of(replica) is not None,
             )
             more = f" (and {len(found) - 1} others)" * (len(found) > 1)
             raise EquilibrationFailure(

@@ -8,6 +8,15 @@ class WriteFailure(RuntimeError):
     """
 
 
+class ForceFailure(RuntimeError):
+    """A step could not be made for any replica, as its calculator failed.
+
+    Force fields and integrators raise it in place of what their program raises; the
+    run ends at its last complete step, with the message as its reason. What fails for
+    one replica alone is better told by `state.Response.failures`.
+    """
+
+
 class EquilibrationFailure(RuntimeError):
     """A replica left its limits in equilibration, before anything was written.
 

@@ -27,8 +27,9 @@ class RunOutcome:
     constant pressure.
 
     ``stopped`` lists the replicas that the guard stopped. The status is ``stopped``
-    only if no replica is left; a run in which some were stopped and the others came to
-    the end is ``finished``. ``reason`` is a sentence about those that were stopped.
+    only if no replica is left, or none had forces to go on with; a run in which some
+    were stopped and the others came to the end is ``finished``. ``reason`` is a
+    sentence about those that were stopped, or about the forces.
     """
 
     status: Status
@@ -48,7 +49,9 @@ class RunOutcome:
         Replicas that were stopped do not count, unless all were.
         """
         ends = [stop.step - 1 for stop in self.stopped]
-        return min(ends) if self.status == "stopped" else self.steps_done
+        if self.status != "stopped":
+            return self.steps_done
+        return min(ends, default=self.steps_done)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""

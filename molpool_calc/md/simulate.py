@@ -16,7 +16,7 @@ import torch
 
 from molpool_calc.md.checkpoint import CHECKPOINT, require_recorded, resumed_state
 from molpool_calc.md.checks import Checks
-from molpool_calc.md.failure import WriteFailure
+from molpool_calc.md.failure import ForceFailure, WriteFailure
 from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.manifest import (
@@ -39,7 +39,6 @@ from molpool_calc.md.state import (
     kinetic_energy,
     remove_rigid_motion,
 )
-from molpool_calc.md.stops import summarise
 from molpool_calc.md.trajectory import (
     assemble,
     layouts,
@@ -162,6 +161,9 @@ def _start(
 def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None:
     """Raise ValueError for a first state from which a run would go wrong."""
     response = state.response
+    for replica, why in response.failures:
+        where = f"{why} in the first state of replica {replica}"
+        raise ValueError(f"{where}; correct the settings of its calculator")
     for name, values in (
         ("position", state.positions),
         ("momentum", state.momenta),
@@ -270,6 +272,8 @@ def _advance(
                 progress(state.step)
     except KeyboardInterrupt:
         pass
+    except ForceFailure as error:
+        watch.failure = f"{error}, so that the run stopped at step {state.step}"
     except OSError:  # perhaps there is room for this at least
         with suppress(OSError):
             recorder.checkpoint(state, watch.frames)
@@ -285,8 +289,8 @@ def _conclude(
     status: Status = "finished" if step >= manifest["n_steps"] else "interrupted"
     by_step, _ = layouts(manifest)
     outcome = RunOutcome(
-        status="stopped" if watch.stopped.all() else status,
-        reason=summarise(watch.stops, manifest["dynamics"]["n_replicas"]),
+        status="stopped" if watch.has_ended else status,
+        reason=watch.reason,
         steps_done=step,
         seconds=seconds,
         stopped=watch.stops,

@@ -29,7 +29,8 @@ class Response:
     ``others`` are further molecular properties that are to be recorded: numbers, or
     the ``polarizability`` in e²Å²/eV. ``stress`` (eV/Å³, tensile positive) is there
     where the cell moves. ``spread`` is that of the forces of a committee, eV/Å, see
-    `committee.force_spread`.
+    `committee.force_spread`. ``failures`` says of which systems nothing is known, and
+    why: their energies are NaN.
     """
 
     energy: Float64[Tensor, " systems"]
@@ -38,6 +39,11 @@ class Response:
     others: Mapping[str, Float64[Tensor, "systems ..."]] = field(default_factory=dict)
     stress: Float64[Tensor, "systems 3 3"] | None = None
     spread: Float64[Tensor, " systems"] | None = None
+    failures: tuple[tuple[int, str], ...] = ()
+
+    def failure_of(self, system: int) -> str | None:
+        """Return why nothing is known of a system, or ``None``."""
+        return dict(self.failures).get(system)
 
 
 @runtime_checkable
@@ -49,7 +55,11 @@ class ForceField(Protocol):
     """
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
-        """Return energies, forces and dipoles of all systems."""
+        """Return energies, forces and dipoles of all systems.
+
+        Raises:
+            ForceFailure: If there are none for any of them.
+        """
         ...
 
 

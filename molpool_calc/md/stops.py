@@ -57,6 +57,9 @@ def explain(
 ) -> tuple[str, float | None, float | None]:
     """Return what is wrong with a replica in words, the value, and its limit."""
     at = f"replica {replica} at step {state.step}"
+    failure = state.response.failure_of(replica)
+    if failure is not None:
+        return f"{failure} in {at}", None, None
     if quantity == "not finite":
         columns = checks.columns_of(checks.broken(row), replica)
         name = {"kinetic": "kinetic energy"}.get(columns[0], columns[0])
@@ -114,6 +117,7 @@ def advise(
     drifted: float,
     is_cold: bool,
     file: str | None,
+    has_failed: bool = False,
 ) -> str:
     """Return what to do about it: time step, potential, temperature or structure.
 
@@ -123,7 +127,14 @@ def advise(
         drifted: Change of the conserved energy at the last good step, meV/atom.
         is_cold: The temperature was too low.
         file: Shows the last frames; ``None`` where none were written.
+        has_failed: The calculator gave no answer.
     """
+    if has_failed:
+        seen = "the structure looks" if file is None else f"the frames of {file} look"
+        return (
+            f"if {seen} sound, change the settings of the calculator, otherwise try a "
+            f"shorter time step than {timestep_fs:g} fs or a lower temperature"
+        )
     frames = "such frames" if file is None else f"the frames of {file}"
     places = "such structures" if file is None else f"the structures in {file}"
     if quantity == "force spread":
@@ -147,13 +158,11 @@ def advise(
             f"the conserved energy had changed by {drifted:.0f} meV/atom before, so "
             f"try a shorter time step than {timestep_fs:g} fs"
         )
+    remedy = (
+        f"the potential fails at {places}: try another potential, a lower temperature, "
+        f"a relaxed structure or a shorter time step than {timestep_fs:g} fs"
+    )
     if quantity == "temperature":
         start = "at the right temperature" if is_cold else "from a relaxed structure"
-        return (
-            f"energy was conserved until then, so start {start}, or equilibrate first"
-        )
-    return (
-        f"energy was conserved until then, so the potential fails at {places}: try "
-        "another potential, a lower temperature, a relaxed structure or a shorter time "
-        f"step than {timestep_fs:g} fs"
-    )
+        remedy = f"start {start}, or equilibrate first"
+    return f"energy was conserved until then, so {remedy}"

@@ -14,11 +14,13 @@ from molpool_calc.md.last_frames import LastFrames
 from molpool_calc.md.manifest import read_manifest, write_manifest
 from molpool_calc.md.run_files import LAST_FRAMES
 from molpool_calc.md.state import MDState, MDSystem
-from molpool_calc.md.stops import Stop, advise, explain
+from molpool_calc.md.stops import Stop, advise, explain, summarise
 
 
 class Watch:
     """Remembers which replicas were stopped, and the last frames of all.
+
+    ``failure`` is why no replica could go on, where that is not a matter of limits.
 
     Args:
         system: replicas of one system.
@@ -30,6 +32,7 @@ class Watch:
         self._system, self.checks, self._folder = system, checks, folder
         self.frames = LastFrames(system)
         self.stops: tuple[Stop, ...] = ()
+        self.failure: str | None = None
         self.stopped: Bool[np.ndarray, " systems"] = np.zeros(checks.n_replicas, bool)
         self._drifted = np.zeros(checks.n_replicas)
 
@@ -94,6 +97,16 @@ class Watch:
             numbers = np.where(self.stopped[replica_of], np.nan, numbers)
         return numbers
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no replica can go on."""
+        return self.failure is not None or bool(self.stopped.all())
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence about why it stopped, or which replicas were, if any."""
+        return self.failure or summarise(self.stops, self.checks.n_replicas)
+
     def _found(self, row: Row, step: int) -> dict[int, Quantity]:
         return self.checks.faults(row, step, ~self.stopped)
 
@@ -121,6 +134,7 @@ class Watch:
                 drifted=float(self._drifted[replica]),
                 is_cold=value is not None and limit is not None and value < limit,
                 file=name,
+                has_failed=bad.response.failure_of(replica) is not None,
             ),
             file=name,
         )
