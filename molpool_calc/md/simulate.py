@@ -1,9 +1,8 @@
 """The loop: steps, records, checkpoints, interruption, and exact restarts.
 
-A run is a function of its inputs: done in one go, interrupted and resumed, or killed
-and resumed, it leaves the same bytes, since all randomness travels in the state and a
-checkpoint holds the state exactly. The number of records that belong to a state
-follows from its step, so the streams are cut to it when a run goes on.
+A run is a function of its inputs: interrupted or killed and resumed, it leaves the same
+bytes, since a checkpoint holds the state with all its randomness exactly. The step of a
+state says how many records belong to it, so the streams are cut to it.
 """
 
 import time
@@ -83,8 +82,7 @@ def simulate(
 
     Raises:
         ValueError: If the folder is in use, the first state is not finite, beyond a
-            limit or has rigid motion that the system rules out, or a run is resumed
-            with other inputs, fewer steps, or damaged files.
+            limit or in rigid motion, or a run is resumed with other inputs or files.
         WriteFailure: If what happens can no longer be written, as on a full disk.
     """
     started = time.perf_counter()
@@ -162,8 +160,7 @@ def _require_sound(system: MDSystem, state: MDState, manifest: Manifest) -> None
     """Raise ValueError for a first state from which a run would go wrong."""
     response = state.response
     for replica, why in response.failures:
-        where = f"{why} in the first state of replica {replica}"
-        raise ValueError(f"{where}; correct the settings of its calculator")
+        raise ValueError(f"{why} in the first state of replica {replica}; mend that")
     for name, values in (
         ("position", state.positions),
         ("momentum", state.momenta),
