@@ -9,7 +9,11 @@ import torch
 from small_potentials import small_potential
 
 from molpool_calc.cli import main
+from molpool_calc.commands.quantum import table_of
 from molpool_calc.path_integrals import run
+from molpool_calc.path_integrals.infrared import lowest_energy
+from molpool_calc.path_integrals.job import RingPolymerJob
+from molpool_calc.path_integrals.run import replica_folder
 from molpool_calc.spectra import Spectrum, read_spectrum
 from molpool_calc.spectra.shifts import band_shifts
 from molpool_calc.storage import save_potential
@@ -121,3 +125,25 @@ def test_the_shift_of_a_band_is_measured_with_its_error() -> None:
 def test_bands_that_are_not_there_are_left_out() -> None:
     bands = band_shifts(line(3000.0, 2, 1.0), line(3000.0, 2, 1.0), [800.0, 1500.0])
     assert [band.modes for band in bands] == [(1500.0,)]
+
+
+@pytest.mark.parametrize(("depth", "warns"), [(0.06, True), (-0.3, False)])
+def test_rings_below_the_minimum_show_a_hole_of_the_potential(
+    tmp_path: Path, depth: float, warns: bool
+) -> None:
+    job = RingPolymerJob(beads=4, replicas=2, picoseconds=0.1)
+    for replica, lowest in enumerate((-10.0 - depth, -9.5)):
+        folder = replica_folder(tmp_path, replica)
+        folder.mkdir(parents=True)
+        rows = f"0 {lowest + 0.2}\n1 {lowest}\n"
+        head = "# column 1 --> step : s\n# column 2 --> potential{electronvolt} : V\n"
+        (folder / "production.properties").write_text(head + rows)
+    assert lowest_energy(tmp_path, job) == pytest.approx(min(-10.0 - depth, -9.5))
+    found = {
+        **dict.fromkeys(("beads", "replicas", "picoseconds", "seconds"), 1),
+        **dict.fromkeys(("centroid_temperature_k", "integrated_km_mol"), 1.0),
+        "bands": [],
+        "lowest_energy_ev": lowest_energy(tmp_path, job) + 10.0,
+    }
+    lines = " ".join(table_of({"quantum": found}))
+    assert ("0.060 eV below the relaxed structure" in lines) is warns

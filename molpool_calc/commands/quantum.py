@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LONGEST_STEP_FS = 0.25
 """The fastest modes of a ring are twice as fast as those of the molecule."""
+# eV; relaxation and single precision leave far less.
+_HOLE = 1e-3
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -120,7 +122,17 @@ def add_to(
             "(its energy quantum over the thermal energy); its red shift may be too "
             "small"
         )
+    if found["lowest_energy_ev"] < -_HOLE:
+        console.note(_hole(found))
     return found
+
+
+def _hole(found: Mapping[str, Any]) -> str:
+    return (
+        f"rings came {-found['lowest_energy_ev']:.3f} eV below the relaxed structure: "
+        "the potential has a deeper minimum where it was not trained, and this quantum "
+        "spectrum is worthless; take a potential trained on larger displacements"
+    )
 
 
 def table_of(result: Mapping[str, Any]) -> list[str]:
@@ -148,6 +160,7 @@ def table_of(result: Mapping[str, Any]) -> list[str]:
         f"{found['integrated_km_mol']:.1f} km/mol, {found['seconds']:.0f} s",
         "middles of the bands in cm-1:",
         table(head, rows, n_left=0),
+        *([_hole(found)] if found["lowest_energy_ev"] < -_HOLE else []),
         "written: spectrum_ir_quantum.csv, quantum/",
     ]
 

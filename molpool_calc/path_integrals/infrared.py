@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.dynamics import ProgressBar
 from molpool_calc.md.run_files import MANIFEST, RINGS
 from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
@@ -104,11 +105,35 @@ def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
         "picoseconds": job.picoseconds,
         "timestep_fs": job.timestep_fs,
         "centroid_temperature_k": centroid_temperature(relaxed, place, job),
+        "lowest_energy_ev": lowest_energy(place, job)
+        - minimum_energy(relaxed, potential, device),
         "peaks": peak_list(quantum),
         "integrated_km_mol": total_integral(quantum).value,
         "bands": [_describe(shift, fundamentals) for shift in shifts],
         "seconds": time.perf_counter() - started,
     }
+
+
+def lowest_energy(folder: Path, job: RingPolymerJob) -> float:
+    """Return the lowest energy in eV that any ring had, as the mean over its beads.
+
+    No ring can have less than the minimum of the potential, and one with the energy
+    of zero-point motion has far more. One that has less has found another, deeper
+    minimum, which for a potential trained around the first is an artefact.
+    """
+    energies = [
+        read_properties(replica_folder(folder, k) / "production.properties")
+        for k in range(job.replicas)
+    ]
+    return float(min(one["potential"].min() for one in energies))
+
+
+def minimum_energy(relaxed: Atoms, potential: str, device: str) -> float:
+    """Return the energy of the relaxed structure in eV."""
+    calculator = MolPoolCalculator(
+        potential, device=device, dtype="float64", compile="never"
+    )
+    return float(calculator.calculate_many([relaxed])[0]["energy"])
 
 
 def centroid_temperature(atoms: Atoms, folder: Path, job: RingPolymerJob) -> float:
