@@ -1,4 +1,4 @@
-"""Registration with ASE: ``ase info --plugins`` lists MolPool, ``ase.io`` its files.
+"""Registration with ASE: ``ase info --plugins`` lists MolPool.
 
 ASE imports this module for every user of plugins, so nothing here may fail: its plugin
 interface is experimental, and an ASE without it, or with another one, sees no plugin.
@@ -23,20 +23,4 @@ def _plugins() -> set[Any]:
     return {plugin}
 
 
-def _h5md_format() -> Any:
-    try:
-        from ase.utils.plugins import ExternalIOFormat  # noqa: PLC0415 - may lack
-    except ImportError:
-        return None
-    return ExternalIOFormat(
-        desc="trajectory of a MolPool run (H5MD)",
-        code="+B",
-        module="molpool_calc.ase_trajectory",
-        glob="trajectory.h5",
-        # the signature of HDF5, and the group of H5MD
-        magic_regex=rb"\x89HDF\r\n\x1a\n.*h5md.*molpool",
-    )
-
-
 __ase_plugins__ = _plugins()
-h5md_format = _h5md_format()

@@ -36,7 +36,7 @@ LAYERS = [
     "infrared_job",
     "dynamics audit report run_bands file_spectrum",
     "infrared path_integrals",
-    "ase_plugin ase_trajectory commands",
+    "ase_format ase_plugin ase_trajectory commands",
     "cli",
     "__init__ __main__",
 ]
@@ -53,7 +53,7 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_dynamics ase_plugin ase_trajectory atoms audit calculator cli commands "
+        "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit calculator cli commands "
         "compilation.structures dynamics elements evaluator foreign infrared molecules "
         "neighbors.backends path_integrals recompute replicas report response "
         "run_inputs sidecar snapshot statics suitability training trajectory_file"

@@ -51,6 +51,21 @@ def test_the_plugin_is_a_calculator_class():
     )
 
 
+def test_the_plugin_is_there_whatever_of_ase_is_imported_first():
+    """ASE loads the I/O format in the middle of its own imports."""
+    pytest.importorskip("ase._4.plugins.plugin")
+    code = (
+        "import ase.io, ase._4.plugins\n"
+        "from molpool_calc.ase_plugin import __ase_plugins__\n"
+        "assert len(__ase_plugins__) == 1\n"
+        "assert 'molpool-h5md' in ase.io.formats.ioformats\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_an_ase_without_plugins_sees_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "ase._4.plugins.plugin", None)
     assert ase_plugin._plugins() == set()
