@@ -53,8 +53,9 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit calculator cli commands "
-        "compilation.structures dynamics elements evaluator foreign infrared molecules "
+        "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit calculator cli "
+        "commands compilation.structures dynamics elements evaluator foreign infrared "
+        "molecules "
         "neighbors.backends path_integrals recompute replicas report response "
         "run_inputs sidecar snapshot statics suitability training trajectory_file"
     ),
