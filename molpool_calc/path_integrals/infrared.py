@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from jaxtyping import Float
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.dynamics import ProgressBar
@@ -121,11 +122,8 @@ def lowest_energy(folder: Path, job: RingPolymerJob) -> float:
     of zero-point motion has far more. One that has less has found another, deeper
     minimum, which for a potential trained around the first is an artefact.
     """
-    energies = [
-        read_properties(replica_folder(folder, k) / "production.properties")
-        for k in range(job.replicas)
-    ]
-    return float(min(one["potential"].min() for one in energies))
+    energies = _series(folder, job, "potential")
+    return float(min(energy.min() for energy in energies))
 
 
 def minimum_energy(relaxed: Atoms, potential: str, device: str) -> float:
@@ -149,12 +147,19 @@ def centroid_temperature(atoms: Atoms, folder: Path, job: RingPolymerJob) -> flo
     free = 3 * len(atoms)
     if job.internal:
         free -= 3 + rotations_of(atoms.positions, atoms.get_masses())
-    energies = [
-        read_properties(replica_folder(folder, k) / "production.properties")
+    energies = _series(folder, job, "kinetic_md(nm=0)")
+    mean = np.mean([energy.mean() for energy in energies])
+    return float(2.0 * mean / (job.beads * free * BOLTZMANN))
+
+
+def _series(
+    folder: Path, job: RingPolymerJob, name: str
+) -> list[Float[np.ndarray, " samples"]]:
+    """Return a property that i-PI wrote, along the run of each replica."""
+    return [
+        read_properties(replica_folder(folder, k) / "production.properties")[name]
         for k in range(job.replicas)
     ]
-    mean = np.mean([one["kinetic_md(nm=0)"].mean() for one in energies])
-    return float(2.0 * mean / (job.beads * free * BOLTZMANN))
 
 
 def _describe(band: BandShift, fundamentals: Sequence[float]) -> dict[str, Any]:
