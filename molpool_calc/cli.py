@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from molpool_calc._version import __version__
 from molpool_calc.commands import (
     audit,
+    bench,
     evaluate,
     import_weights,
     info,
@@ -42,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     train,
     import_weights,
     ipi,
+    bench,
 )
 """In the order of the help."""
 

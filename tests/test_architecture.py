@@ -34,7 +34,7 @@ LAYERS = [
     "ase_integrators",
     "ase_dynamics dynamics_job",
     "infrared_job",
-    "dynamics audit report run_bands file_spectrum",
+    "dynamics audit bench report run_bands file_spectrum",
     "infrared path_integrals",
     "ase_format ase_plugin ase_trajectory commands",
     "cli",
@@ -53,17 +53,18 @@ GROUND = {
 
 BORDERS = {
     "ase": (
-        "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit calculator cli "
-        "commands compilation.structures dynamics elements evaluator foreign infrared "
-        "molecules "
-        "neighbors.backends path_integrals recompute replicas report response "
+        "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit bench "
+        "calculator cli commands compilation.structures dynamics elements evaluator "
+        "foreign infrared molecules neighbors.backends path_integrals recompute "
+        "replicas report response "
         "run_inputs sidecar snapshot statics suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.h5md training.readers",
     "ipi": "path_integrals.child",
     "json": (
-        "cli commands compilation.cache harmonic_file molecules storage spectra.files "
+        "bench.peer bench.serve cli commands compilation.cache harmonic_file "
+        "molecules storage spectra.files "
         "spectra.band_files path_integrals.driver recompute report "
         "md.manifest md.h5md importers.mlff_model training.recipe"
     ),
@@ -79,8 +80,8 @@ BORDERS = {
     "pandas": "",
     "requests": "",
     "urllib": "",
-    "subprocess": "compilation.builder path_integrals.processes",
-    "warnings": "compilation.build",
+    "subprocess": "bench.peer compilation.builder path_integrals.processes",
+    "warnings": "bench.worker_schnetpack compilation.build",
 }
 """Library → the only modules that may import it."""
 
@@ -94,7 +95,10 @@ PLACES = {
     "torch.cuda.CUDAGraph": "engine",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
-    "torch.set_num_threads": ("training.train compilation.build path_integrals.child"),
+    "torch.set_num_threads": (
+        "training.train compilation.build path_integrals.child bench.timing "
+        "bench.worker_schnetpack"
+    ),
     "torch.manual_seed": "",
     "os.environ": "",
     "random.seed": "",
