@@ -22,7 +22,7 @@ for peer in "$@"; do
             hydra-colorlog pytorch-lightning torchmetrics torch-ema fasteners dirsync rich
             tensorboard tensorboardX tqdm protobuf"
         ;;
-    pyg) packages="torch-geometric==2.8.1 torch==2.13.0 numpy==2.4.6" ;;
+    pyg) packages="torch-geometric==2.8.1 torch==2.13.0 numpy==2.4.6 scipy==1.17.1" ;;
     so3krates-torch) packages="so3krates-torch==0.2.1 torch==2.13.0 ase==3.29.0" ;;
     jax) packages="jax==0.5.3 jaxlib==0.5.3 numpy==2.4.6 safetensors==0.8.0" ;;
     tblite) packages="tblite==0.8.0 ase==3.29.0" ;;

@@ -115,6 +115,9 @@ def test_blocks_alternate_and_the_threads_are_put_back() -> None:
     assert found["b"].fastest == pytest.approx(50.0)
     blocks = called[-6:]
     assert blocks == [("a", 2), ("b", 4)] * 3
+    in_tens = alternate({"a": tick("a", 0.001)}, seconds=1e-9, multiple=10)
+    assert in_tens["a"].median == pytest.approx(1.0)
+    assert {n_steps % 10 for _, n_steps in called[-4:]} == {0}
     before = torch.get_num_threads()
     with thread_count(before + 1):
         assert torch.get_num_threads() == before + 1

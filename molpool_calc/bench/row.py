@@ -114,10 +114,11 @@ class Bench:
                     asked = {**peer_job(job, n_threads), **(peer_facts or {})}
                     facts = {"peer": peer.prepare(asked)}
                     clocks["peer"] = peer.seconds
-                found = alternate(clocks, self.seconds, progress)
+                found = alternate(clocks, self.seconds, progress, multiple=job.batch)
             except PeerFailure as failure:  # a row without it is worth something too
                 facts = {"peer_failure": str(failure)}
-                found = alternate({"own": own}, self.seconds, progress)
+                clocks = {"own": own}
+                found = alternate(clocks, self.seconds, progress, multiple=job.batch)
             device = calculator.evaluator.device
             peak = peak_mib(lambda: steps(job.batch), device)
             return {

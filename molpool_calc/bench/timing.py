@@ -64,6 +64,8 @@ def alternate(
     clocks: Mapping[str, Clock],
     seconds: float,
     progress: Callable[[float], None] = lambda _: None,
+    *,
+    multiple: int = 1,
 ) -> dict[str, Times]:
     """Return the times of each, measured in turn, block by block.
 
@@ -75,8 +77,9 @@ def alternate(
         seconds: how long to measure, all together; at least ``LEAST_BLOCKS`` blocks of
             each are made, however long they take.
         progress: called after each round with the fraction done.
+        multiple: steps are made so many at a time.
     """
-    lengths = {name: _block_length(tick) for name, tick in clocks.items()}
+    lengths = {name: _block_length(tick, multiple) for name, tick in clocks.items()}
     found: dict[str, list[float]] = {name: [] for name in clocks}
     start = time.perf_counter()
     for round_ in range(MOST_BLOCKS):
@@ -90,10 +93,10 @@ def alternate(
     return {name: Times(blocks=tuple(times)) for name, times in found.items()}
 
 
-def _block_length(tick: Clock) -> int:
+def _block_length(tick: Clock, multiple: int) -> int:
     """Return how many steps take ``BLOCK_SECONDS``; the first one may be slow."""
-    tick(1)
-    n_steps = 1
+    tick(multiple)
+    n_steps = multiple
     while (spent := tick(n_steps)) < BLOCK_SECONDS / 4:
         n_steps *= 4
-    return max(1, round(n_steps * BLOCK_SECONDS / spent))
+    return multiple * max(1, round(n_steps / multiple * BLOCK_SECONDS / spent))

@@ -3,7 +3,8 @@
 A job is a dictionary: ``what`` (``langevin``, ``forces`` or ``batch``), ``numbers``,
 ``positions``, ``cell``, ``pbc``, ``dtype``, ``threads``, ``device``, ``unit``, and
 ``network``, the size of a model that is made with random weights. Of SchNetPack's four
-neighbor lists the fastest is taken.
+neighbor lists the fastest is taken, unless ``neighbors`` names one; with ``call`` false
+nothing is computed before the first step is asked for.
 """
 
 import importlib.metadata
@@ -58,24 +59,33 @@ def prepare(job: Job, path: Path | None = None) -> tuple[Steps, dict[str, Any]]:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(job["threads"])
     with tempfile.TemporaryDirectory() as place:
-        file = _random_model(job["network"], place) if path is None else path
-        calculator = _calculator(file, job, transforms.ASENeighborList(cutoff=1.0))
+        file = random_model(job["network"], place) if path is None else path
+        calculator = load(file, job, 1.0)
         cutoff = float(calculator.model.representation.cutoff.item())
         if job["what"] == "batch":
             steps = _batch_steps(calculator.model, job, cutoff)
             name, energy = "matscipy, once", None
         else:
-            name = _fastest(file, job, cutoff)
+            name = job.get("neighbors") or _fastest(file, job, cutoff)
             calculator = _calculator(file, job, _lists(cutoff)[name])
             atoms = _atoms(job, calculator)
-            energy = float(atoms.get_potential_energy())  # type: ignore[no-untyped-call]
+            energy = _energy(atoms) if job.get("call", True) else None
             steps = _steps(atoms, job)
-    versions = {
+    return steps, {"versions": versions(), "energy": energy, "peer_neighbors": name}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what runs here."""
+    return {
         "schnetpack": importlib.metadata.version("schnetpack"),
         "torch": torch.__version__,
         "ase": ase.__version__,
     }
-    return steps, {"versions": versions, "energy": energy, "peer_neighbors": name}
+
+
+def load(path: Path, job: Job, cutoff: float) -> Any:
+    """Return a calculator of a file with a simple list of some cutoff."""
+    return _calculator(path, job, transforms.ASENeighborList(cutoff=cutoff))
 
 
 def _lists(cutoff: float) -> dict[str, Any]:
@@ -135,6 +145,10 @@ def _atoms(job: Job, calculator: Any) -> ase.Atoms:
     )
 
 
+def _energy(atoms: ase.Atoms) -> float:
+    return float(atoms.get_potential_energy())  # type: ignore[no-untyped-call]
+
+
 def _steps(atoms: ase.Atoms, job: Job) -> Steps:
     if job["what"] == "langevin":
         dynamics = Langevin(
@@ -159,30 +173,35 @@ def _steps(atoms: ase.Atoms, job: Job) -> Steps:
 
 def _batch_steps(model: Any, job: Job, cutoff: float) -> Steps:
     """Return forward passes of many structures at once, their pairs found before."""
-    dtype = getattr(torch, job["dtype"])
-    converter = AtomsConverter(
-        neighbor_list=transforms.MatScipyNeighborList(cutoff=cutoff),
-        device=job["device"],
-        dtype=dtype,
-    )
-    model = model.to(device=job["device"], dtype=dtype).eval()
-    places = itertools.cycle(np.asarray(job["places"]))
-    structures = []
-    for _ in range(job["batch"]):
-        atoms = _atoms(job, None)
-        atoms.positions = next(places)
-        structures.append(atoms)
+    model = model.to(device=job["device"], dtype=getattr(torch, job["dtype"])).eval()
+    inputs = batch(job, cutoff)
 
     def calls(n_steps: int) -> None:
         for _ in range(0, n_steps, job["batch"]):
             results = model(dict(inputs))
             results[FORCES].cpu()
 
-    inputs = converter(structures)
     return calls
 
 
-def _random_model(network: dict[str, Any], place: str) -> Path:
+def batch(job: Job, cutoff: float) -> dict[str, torch.Tensor]:
+    """Return ``batch`` structures at the places of a job as SchNetPack's inputs."""
+    converter = AtomsConverter(
+        neighbor_list=transforms.MatScipyNeighborList(cutoff=cutoff),
+        device=job["device"],
+        dtype=getattr(torch, job["dtype"]),
+    )
+    places = itertools.cycle(np.asarray(job["places"]))
+    structures = []
+    for _ in range(job["batch"]):
+        atoms = _atoms(job, None)
+        atoms.positions = next(places)
+        structures.append(atoms)
+    found: dict[str, torch.Tensor] = converter(structures)
+    return found
+
+
+def random_model(network: dict[str, Any], place: str) -> Path:
     """Return the file of a model of a given size with random weights."""
     shape = {
         "n_atom_basis": network["n_features"],

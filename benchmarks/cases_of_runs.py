@@ -1,0 +1,277 @@
+"""Rows of the speed table that take a process of their own, or a whole command."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workbench import (
+    WORKERS,
+    Goal,
+    Result,
+    Row,
+    Workbench,
+    fit_exponent,
+    listed_pairs,
+    water_job,
+)
+
+from molpool_calc.bench.peer import Peer
+from molpool_calc.bench.row import Job, compared, peer_job
+from molpool_calc.bench.systems import bench_system
+from molpool_calc.bench.timing import Times
+from molpool_calc.storage import find_folder, save_potential
+from molpool_calc.training.recipe import load_recipe
+from molpool_calc.training.sections import TrainingSection
+from molpool_calc.training.train import Trainer
+
+SIZES = (64, 512, 4096)
+RECIPE = """\
+[potential]
+name = "step"
+level_of_theory = "B3LYP/def2-SVPD"
+license = "MIT"
+description = "Trained to be timed."
+
+[data]
+file = "ethanol.npz"
+units = {{ energy = "eV", length = "Angstrom" }}
+keys = {{ numbers = "Z", positions = "R", energy = "E", forces = "F" }}
+split = {{ train = {n_train}, valid = 10, test = 10, seed = 0 }}
+
+[network]
+kind = "painn"
+n_features = 128
+n_interactions = 3
+n_rbf = 20
+cutoff = 5.0
+
+[heads.energy]
+pooling = "sum"
+
+[loss]
+energy = 1.0
+forces = 10.0
+
+[training]
+batch_size = {batch}
+epochs = {epochs}
+validate_every = {epochs}
+{more}"""
+TRAINING_BATCH, STEPS_PER_EPOCH = 10, 20
+PUBLISHED = {
+    "kind": "painn",
+    "n_features": 128,
+    "n_interactions": 3,
+    "n_rbf": 20,
+    "cutoff": 5.0,
+}
+MEMORY = ("peak_memory_mib", "memory_growth_mib")
+
+
+def scaling(bench: Workbench) -> Result:
+    """Time and memory per atom from 192 to 12 288 atoms, PaiNN of published size."""
+    folder = bench.scratch / "painn"
+    save_potential(bench.published("painn"), folder)
+    rows = []
+    for n_molecules in SIZES[: 2 if bench.quick else 3]:
+        job = water_job(bench, n_molecules)
+        facts = {"potential": str(folder), "compile": job.compile, "system": job.system}
+        with Peer(WORKERS / "molpool.py") as own:
+            row = _alone(own, job, facts)
+        row |= {"n_pairs": len(listed_pairs(job.atoms, 5.0)["center"])}
+        try:
+            facts = {
+                "model_file": str(bench.checkpoint("painn")),
+                "unit": "kcal/mol",
+                "neighbors": "matscipy",
+            }
+            with bench.peer("schnetpack", "schnetpack.py") as peer:
+                theirs = _alone(peer, job, facts)
+            row |= {f"peer_{k}": theirs[k] for k in (*MEMORY, "ms_per_step")}
+            row["ratio"] = row["peer_ms_per_step"] / row["ms_per_step"]
+        except RuntimeError as failure:
+            row["peer_failure"] = str(failure)
+        rows.append(row)
+    return Result(rows, _scaling_goals(rows))
+
+
+def _alone(peer: Peer, job: Job, facts: dict[str, Any]) -> Row:
+    """Return time and peak memory of few steps in a process that does nothing else."""
+    before = peer.prepare({**peer_job(job, 1), **facts, "call": False})
+    peer.block(1)  # code is loaded, buffers are made
+    n_steps = max(1, min(20, round(2.0 / peer.seconds(1))))
+    blocks = [peer.block(n_steps) for _ in range(3)]
+    peak = max(block["peak_memory_mib"] for block in blocks)
+    return {
+        "system": job.system,
+        "n_atoms": len(job.atoms),
+        "network": "painn",
+        "what": "energy and forces",
+        "dtype": job.dtype,
+        "threads": 1,
+        "ms_per_step": 1e3 * min(b["seconds"] for b in blocks) / n_steps,
+        "peak_memory_mib": peak,
+        "memory_growth_mib": peak - before["peak_memory_mib"],
+    }
+
+
+def _scaling_goals(rows: list[Row]) -> list[Goal]:
+    per_atom = [row["ms_per_step"] / row["n_atoms"] for row in rows]
+    times = [row["ms_per_step"] for row in rows]
+    exponent = fit_exponent([row["n_atoms"] for row in rows], times)
+    last = rows[-1]
+    for row in rows:
+        row["us_per_atom"] = 1e3 * row["ms_per_step"] / row["n_atoms"]
+        row["exponent"] = exponent
+    theirs = last.get("peer_memory_growth_mib")
+    return [
+        Goal(
+            work=f"time per atom from {rows[0]['n_atoms']} to {last['n_atoms']} atoms, "
+            f"PaiNN, periodic (time ∝ atoms^{exponent:.2f})",
+            value=max(per_atom) / min(per_atom),
+            limit=1.3,
+            at_least=False,
+        ),
+        Goal(
+            work=f"peak memory beyond the loaded program, {last['n_atoms']} atoms, "
+            "over SchNetPack's",
+            value=theirs and last["memory_growth_mib"] / theirs,
+            limit=1 / 3,
+            at_least=False,
+            reason=f"SchNetPack: {last.get('peer_failure', '')}",
+        ),
+    ]
+
+
+def first_call(bench: Workbench) -> Result:
+    """Seconds until the first forces, without and with compiled code kept."""
+    if bench.quick:
+        return Result([])
+    folder, cache = bench.scratch / "first", bench.scratch / "cache"
+    source = bench.published("painn") if bench.checkpoints else "painn-ethanol"
+    if isinstance(source, str):
+        folder = Path(source)
+    else:
+        save_potential(source, folder)
+    job = Job(system="ethanol", atoms=bench_system("ethanol"), potential=str(folder))
+    rows = []
+    for state in ("cold", "cached"):
+        facts = {
+            "potential": str(folder),
+            "compile": "now",
+            "system": "ethanol",
+            "cache": str(cache),
+        }
+        with Peer(WORKERS / "molpool.py") as own:
+            found = own.prepare({**peer_job(job, 1), **facts})
+        rows.append(
+            {
+                "system": "ethanol",
+                "n_atoms": 9,
+                "network": "painn",
+                "what": "first call of a new process",
+                "first_call": state,
+                "first_call_s": found["first_call_s"],
+            }
+        )
+    return Result(rows)
+
+
+def infrared(bench: Workbench) -> Result:
+    """``molpool ir ethanol`` with its defaults, without and with compiled code kept."""
+    if bench.quick:
+        return Result([])
+    rows, goals = [], []
+    environment = {**os.environ, "XDG_CACHE_HOME": str(bench.scratch / "ir-cache")}
+    environment.pop("OMP_NUM_THREADS", None)
+    for state, limit in (("cold", 120.0), ("warm", 60.0)):
+        out = bench.scratch / f"ir-{state}"
+        words = ["ir", "ethanol", "--out", str(out), "--json"]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "molpool_calc", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds = time.perf_counter() - start
+        found = json.loads(done.stdout)
+        rows.append(
+            {
+                "system": "ethanol",
+                "n_atoms": 9,
+                "network": "painn",
+                "what": "molpool ir ethanol",
+                "cache": state,
+                "seconds": seconds,
+                "integrated_km_mol": found["integrated_km_mol"],
+            }
+        )
+        work = f"molpool ir ethanol, defaults, {state} cache, {bench.cores} cores"
+        goals.append(
+            Goal(work=work, value=seconds, limit=limit, unit="s", at_least=False)
+        )
+    return Result(rows, goals)
+
+
+def training(bench: Workbench) -> Result:
+    """A training step: PaiNN (128 features, 3 rounds), ten ethanols, energy and forces.
+
+    MolPool's is one of ``molpool train``, its neighbor search and all else included;
+    SchNetPack's is forward, backward and AdamW on a batch that is ready.
+    """
+    epochs = 4 if bench.quick else 10
+    data = find_folder("painn-ethanol") / "ethanol_b3lyp_def2svpd.npz"
+    with np.load(data) as file:
+        arrays = {key: file[key][:400] for key in ("R", "E", "F")} | {"Z": file["Z"]}
+    np.savez(bench.scratch / "ethanol.npz", **arrays)
+    path = bench.scratch / "step.toml"
+    fields = {field.name for field in dataclasses.fields(TrainingSection)}
+    more = f'compile = "{bench.compile}"\n' if "compile" in fields else ""
+    text = RECIPE.format(
+        n_train=TRAINING_BATCH * STEPS_PER_EPOCH,
+        batch=TRAINING_BATCH,
+        epochs=epochs,
+        more=more + "threads = 1\n",
+    )
+    path.write_text(text, encoding="utf-8")
+    trainer = Trainer(load_recipe(path), bench.scratch)
+    own, theirs = [], []
+    atoms = bench_system("ethanol")
+    job = Job(system="ethanol", atoms=atoms, potential="", what="training", batch=10)
+    facts = {"network": PUBLISHED, "places": arrays["R"][:TRAINING_BATCH].tolist()}
+    facts |= {key: arrays[key][:TRAINING_BATCH].tolist() for key in ("E", "F")}
+    with bench.peer("schnetpack", "schnetpack.py") as peer:
+        answer = peer.prepare({**peer_job(job, 1), **facts})
+        peer.seconds(2)
+        start = time.perf_counter()
+
+        def epoch_is_over(epoch: int, _row: object) -> None:
+            nonlocal start
+            elapsed = time.perf_counter() - start
+            if 1 < epoch < epochs:  # the first one warms up, the last one validates
+                own.append(1e3 * elapsed / STEPS_PER_EPOCH)
+                theirs.append(1e3 * peer.seconds(STEPS_PER_EPOCH) / STEPS_PER_EPOCH)
+            start = time.perf_counter()
+
+        trainer.run(epoch_is_over)
+    times = {"own": Times(blocks=tuple(own)), "peer": Times(blocks=tuple(theirs))}
+    row = {
+        "system": "ethanol",
+        "n_atoms": len(atoms),
+        "network": "painn",
+        "what": f"training step of {TRAINING_BATCH} molecules",
+        "dtype": "float32",
+        "threads": 1,
+        **compared(times),
+        "peer": answer,
+    }
+    work = "training step, PaiNN ethanol batch 10, forces, vs SchNetPack's"
+    return Result([row], [Goal(work=work, value=row["ratio"], limit=2)])
