@@ -59,15 +59,17 @@ CASES: dict[str, Callable[[Workbench], Result]] = {
     "batches": steps.ethanol_batches,
     "xtb": steps.xtb,
     "first-call": runs.first_call,
+    "gpu": runs.gpu,
 }
 """By the name of their file in ``results``, in the order of the tables."""
 COMPILED = (
     *(("painn", "float32", False), ("painn", "float64", False)),
     *(("schnet", "float32", False), ("schnet", "float64", False)),
     *(("aspirin", "float32", False), ("painn", "float32", True)),
+    ("so3lr", "float32", False),
 )
 """What is compiled beforehand, two at a time: checkpoint, dtype, periodic."""
-SECONDS, QUICK_SECONDS = 6.0, 1.0
+SECONDS, QUICK_SECONDS = 4.0, 0.8
 
 
 def main() -> None:

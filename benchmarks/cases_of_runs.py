@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from workbench import (
     WORKERS,
+    CannotRun,
     Goal,
     Result,
     Row,
@@ -219,6 +221,18 @@ def infrared(bench: Workbench) -> Result:
             Goal(work=work, value=seconds, limit=limit, unit="s", at_least=False)
         )
     return Result(rows, goals)
+
+
+def gpu(bench: Workbench) -> Result:
+    """Steps, batches and boxes of water on a GPU."""
+    if not torch.cuda.is_available():
+        raise CannotRun("there is no GPU")
+    out = bench.scratch / "gpu.json"
+    words = ["--painn", bench.checkpoint("painn"), "--so3lr", bench.checkpoint("so3lr")]
+    words += ["--peer-python", bench.python("schnetpack"), "--out", out]
+    script = Path(__file__).with_name("gpu.py")
+    subprocess.run([sys.executable, script, *words], check=True)
+    return Result(json.loads(out.read_text(encoding="utf-8"))["rows"])
 
 
 def training(bench: Workbench) -> Result:

@@ -7,20 +7,29 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from workbench import Goal, Result, Row, Workbench, aspirin, listed_pairs, water_job
+from workbench import (
+    LONG_RANGE,
+    Goal,
+    Result,
+    Row,
+    Workbench,
+    aspirin,
+    listed_pairs,
+    water_job,
+)
 
 from molpool_calc.bench.row import Job, peer_job
 from molpool_calc.bench.systems import bench_system
 from molpool_calc.bench.timing import alternate
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.importers import import_so3lr, potential_from_pyg
+from molpool_calc.importers import potential_from_pyg
 from molpool_calc.importers.numpy_pickle import read_numpy_pickle
 from molpool_calc.pair_terms.free_atoms import C6_COEFFICIENTS, POLARIZABILITIES
 
 SAME_FORCES = 1e-3
 """eV/Å in float32; more means that a peer has other weights."""
-SHORT_RANGE, LONG_RANGE, LIST_SKIN = 4.5, 12.0, 0.3
-"""Å: the cutoffs of SO3LR, and what its lists in JAX hold beyond them."""
+SHORT_RANGE, LIST_SKIN = 4.5, 0.3
+"""Å: the cutoff of SO3LR's network, and what its lists in JAX hold beyond."""
 BATCHES = (1, 4, 16, 64, 256, 1024)
 
 
@@ -179,7 +188,7 @@ def so3lr(bench: Workbench) -> Result:
         job = Job(
             system=name,
             atoms=atoms,
-            potential=import_so3lr(params, long_range_cutoff=LONG_RANGE),
+            potential=bench.published("so3lr"),
             what="forces",
             threads=1,
             compile=bench.compile,

@@ -4,7 +4,7 @@ python benchmarks/report.py: writes both anew. Nothing is measured.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +41,61 @@ COLUMNS = {
     "cache": "cache",
     "seconds": "s",
     "peer_failure": "the peer failed",
-    "error": "failed",
+    "failure": "failed",
 }
 """Keys of rows that are shown, with their headings; others are in the JSON only."""
 HIDDEN_WITH_TIMES = ("first_call", "first_call_s")
 ORDER = (
     *("ethanol-painn", "ethanol-schnet", "aspirin-painn", "water-painn"),
     *("ethanol-batch", "so3lr", "dimenet", "training", "scaling", "infrared"),
-    *("batches", "xtb", "first-call", "gpu"),
+    *("batches", "xtb", "first-call"),
 )
+GPU = "gpu"
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """Return all results, in the order of the table."""
-    found = [folder / f"{name}.json" for name in ORDER]
-    return [
+    found = [
         {"name": path.stem, **json.loads(path.read_text(encoding="utf-8"))}
-        for path in found
+        for path in (folder / f"{name}.json" for name in (*ORDER, GPU))
         if path.is_file()
+    ]
+    for content in found:
+        if content["name"] == GPU:
+            content["title"] = "On a GPU."
+            content["goals"] = gpu_goals(content["rows"])
+    return found
+
+
+def gpu_goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the targets of a GPU from the rows that ``gpu.py`` wrote, if it did."""
+    reason = "no GPU was at hand; python benchmarks/gpu.py --out results/gpu.json"
+
+    def best(start: str, key: str, choose: Callable[[list[float]], float]) -> Any:
+        found = [r[key] for r in rows if r["title"].startswith(start) and r.get(key)]
+        return choose(found) if found else None
+
+    step, large = "ethanol, ", "so3lr water-4096"
+    floor, name = best(large, "floor_ms", min), "GPU: SO3LR, 12 288 atoms of water"
+    if floor is not None:
+        name += f", ms per step (floor {significant(floor)} ms)"
+    many = "1024 replicas"
+    lines = (
+        ("GPU: ethanol PaiNN step through ASE", step, "ms_per_step", 0.35, "ms", False),
+        ("GPU: the same, vs SchNetPack", step, "ratio", 10.0, "×", True),
+        ("GPU: 1 024 ethanols, vs SchNetPack's batch", many, "ratio", 10.0, "×", True),
+        (name, large, "ms_per_step", None, "ms", False),
+    )
+    return [
+        {
+            "work": work,
+            "value": best(start, key, max if at_least else min),
+            "limit": limit,
+            "unit": unit,
+            "at_least": at_least,
+            "reason": reason,
+        }
+        for work, start, key, limit, unit, at_least in lines
     ]
 
 
@@ -66,7 +103,8 @@ def goal_lines(content: Mapping[str, Any]) -> Iterator[str]:
     """Yield the targets of a result, as rows of a Markdown table."""
     for goal in content.get("goals", []):
         unit, value, limit = goal["unit"], goal["value"], goal["limit"]
-        target = f"{'≥' if goal['at_least'] else '≤'} {significant(limit, 2)} {unit}"
+        sign = "≥" if goal["at_least"] else "≤"
+        target = "–" if limit is None else f"{sign} {significant(limit, 2)} {unit}"
         if value is None:
             measured, verdict = "–", f"not measured: {goal['reason']}"
         else:
@@ -75,7 +113,9 @@ def goal_lines(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {goal['work']} | {target} | {measured} | {verdict} |"
 
 
-def _verdict(value: float, limit: float, *, at_least: bool) -> str:
+def _verdict(value: float, limit: float | None, *, at_least: bool) -> str:
+    if limit is None:
+        return "reported"
     if (value >= limit) if at_least else (value <= limit):
         return "reached"
     short = limit / value if at_least else value / limit
@@ -99,6 +139,8 @@ def with_tables(text: str, folder: Path) -> str:
 def _tables(results: list[dict[str, Any]]) -> str:
     lines = ["| work | target | measured | |", "|---|---:|---:|---|"]
     lines += [line for content in results for line in goal_lines(content)]
+    if all(content["name"] != GPU for content in results):
+        lines += goal_lines({"goals": gpu_goals([])})
     if any(goal["value"] for content in results for goal in content.get("goals", [])):
         lines += ["", f"![measured over target]({PICTURE.name})"]
     for content in results:
@@ -154,7 +196,7 @@ def write_picture(folder: Path, picture: Path) -> None:
         goal
         for content in read_results(folder)
         for goal in content.get("goals", [])
-        if goal["value"]
+        if goal["value"] and goal["limit"]
     ]
     if not goals:
         return
@@ -170,8 +212,7 @@ def write_picture(folder: Path, picture: Path) -> None:
     axes.barh(places, shares, color=colors)
     axes.axvline(1.0, color="black", linewidth=1)
     labels = [
-        f"{goal['work'].split(',  ')[0][:70]}\n{significant(goal['value'])} "
-        f"{goal['unit']}"
+        f"{goal['work'][:75]}\n{significant(goal['value'])} {goal['unit']}"
         for goal in goals
     ]
     axes.set_yticks(places, labels, fontsize=7)

@@ -18,7 +18,7 @@ from molpool_calc.atoms import batch_from_atoms
 from molpool_calc.bench.peer import Peer
 from molpool_calc.bench.row import Bench, Job
 from molpool_calc.bench.systems import bench_system
-from molpool_calc.importers import import_schnetpack
+from molpool_calc.importers import import_schnetpack, import_so3lr
 from molpool_calc.neighbors import neighbor_list
 from molpool_calc.potential import NeuralPotential
 
@@ -32,6 +32,8 @@ CHECKPOINTS = {
     "so3lr": "so3lr_params.pkl",
 }
 """Names of the files as published, with what they hold before them."""
+LONG_RANGE = 12.0
+"""Å, of SO3LR's electrostatics and dispersion, as its own calculator has it."""
 ELEMENTS = ("H", "C", "O")
 
 Row = dict[str, Any]
@@ -97,14 +99,18 @@ class Workbench:
     @contextmanager
     def peer(self, environment: str, worker: str) -> Iterator[Peer]:
         """Give a worker in the process of a peer's interpreter."""
-        python = self.peers / environment / "bin" / "python"
-        if not python.is_file():
+        with Peer(WORKERS / worker, self.python(environment)) as peer:
+            yield peer
+
+    def python(self, environment: str) -> Path:
+        """Return a peer's interpreter."""
+        found = self.peers / environment / "bin" / "python"
+        if not found.is_file():
             raise CannotRun(
                 f"{environment} is not installed: sh benchmarks/make_peers.sh "
-                f"{self.peers.name} {environment}"
+                f"{self.peers} {environment}"
             )
-        with Peer(WORKERS / worker, python.absolute()) as peer:
-            yield peer
+        return found.absolute()
 
     def checkpoint(self, what: str) -> Path:
         """Return a published file."""
@@ -117,7 +123,10 @@ class Workbench:
         raise CannotRun(f"there is no {name} in the folder of --checkpoints")
 
     def published(self, what: str) -> NeuralPotential:
-        """Return MolPool's potential of a file of SchNetPack."""
+        """Return MolPool's potential of a published file."""
+        if what == "so3lr":
+            file = self.checkpoint(what)
+            return import_so3lr(file, long_range_cutoff=LONG_RANGE)
         return import_schnetpack(self.checkpoint(what), unit=UNIT, elements=ELEMENTS)
 
     def beside_schnetpack(self, what: str, job: Job) -> Row:

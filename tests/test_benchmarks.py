@@ -53,6 +53,22 @@ def test_a_target_that_is_missed_is_said_to_be(report, tmp_path: Path) -> None:
     assert report.with_tables(page, tmp_path) == page
 
 
+def test_targets_of_a_gpu_are_read_from_its_rows(report) -> None:
+    rows = [
+        {"title": "ethanol, never", "ms_per_step": 6.0, "ratio": 1.5},
+        {"title": "ethanol, graph", "ms_per_step": 0.3, "ratio": 30.0},
+        {"title": "1024 replicas, graph", "failure": "out of memory"},
+        {"title": "so3lr water-4096", "ms_per_step": 80.0, "floor_ms": 20.0},
+    ]
+    step, ratio, batch, long_range = report.goal_lines(
+        {"goals": report.gpu_goals(rows)}
+    )
+    assert step.endswith("| ≤ 0.35 ms | 0.300 ms | reached |")
+    assert ratio.endswith("| ≥ 10 × | 30.0 × | reached |")
+    assert "| – | not measured: no GPU was at hand" in batch
+    assert "(floor 20.0 ms) | – | 80.0 ms | reported |" in long_range
+
+
 def test_results_tell_machine_versions_and_what_was_timed(report) -> None:
     for content in report.read_results(report.RESULTS):
         assert {"machine", "versions", "rows"} <= content.keys()

@@ -35,8 +35,8 @@ COPY_BYTES = {"cpu": 2**26, "cuda": 2**30}
 REPEATS = 20
 COUNTED_PAIRS = 20_000
 """More pairs than that are not run to be counted, but scaled up from fewer."""
-SAMPLE_BOXES = (8, 64)
-"""Molecules of water from which the work of larger systems is scaled up."""
+SAMPLE_MOLECULES, SAMPLE_STRETCHES = 27, (1.0, 1.3)
+"""Boxes of water from which the work of larger systems is scaled up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,25 +95,32 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def work_of(potential: NeuralPotential, batch: AtomsBatch, pairs: NeighborList) -> Work:
+def work_of(potential: NeuralPotential, batch: AtomsBatch) -> Work:
     """Return the work of energy and forces of a batch.
+
+    Pairs beyond the cutoff of the network are left out: what long-range terms do with
+    them is element-wise.
 
     Args:
         potential: left as it is; a copy is run, on the CPU.
-        batch: any number of systems.
-        pairs: those within the cutoff.
+        batch: any number of systems, on the CPU.
     """
     copy = deepcopy(potential).to(device="cpu").requires_grad_(requires_grad=False)
+    pairs = neighbor_list(batch, potential.network.cutoff)
     n_atoms, n_pairs = batch.positions.shape[0], pairs.center.shape[0]
     item = torch.finfo(potential.dtype).bits // 8
-    weights = sum(p.numel() * p.element_size() for p in potential.parameters())
     # elements and both ends of pairs as 8-byte integers, positions and forces
     traffic = n_atoms * (8 + 6 * item) + n_pairs * 16
     if n_pairs <= COUNTED_PAIRS:
         flop = float(_flop(copy, batch, pairs))
     else:
         flop = _scaled_flop(copy, batch.atomic_numbers, n_pairs)
-    return Work(flop=flop, bytes=float(weights + traffic))
+    return Work(flop=flop, bytes=float(weight_bytes(potential) + traffic))
+
+
+def weight_bytes(potential: NeuralPotential) -> int:
+    """Return the size of all weights."""
+    return sum(p.numel() * p.element_size() for p in potential.parameters())
 
 
 def _flop(potential: NeuralPotential, batch: AtomsBatch, pairs: NeighborList) -> int:
@@ -125,19 +132,20 @@ def _flop(potential: NeuralPotential, batch: AtomsBatch, pairs: NeighborList) ->
 def _scaled_flop(
     potential: NeuralPotential, numbers: Int[Tensor, " atoms"], n_pairs: int
 ) -> float:
-    """Return a·atoms + b·pairs, a and b from two boxes small enough to be run.
+    """Return a·atoms + b·pairs, a and b from two densities of a box small enough.
 
     The work of networks that pass messages between pairs is exactly of that form.
     """
     sizes, counts = [], []
-    for n_molecules in SAMPLE_BOXES:
+    for stretch in SAMPLE_STRETCHES:
+        atoms = water_box(SAMPLE_MOLECULES)
+        atoms.set_cell(atoms.cell * stretch, scale_atoms=True)  # type: ignore[no-untyped-call]
         box = batch_from_atoms(
-            [water_box(n_molecules)], dtype=potential.dtype, device=torch.device("cpu")
+            [atoms], dtype=potential.dtype, device=torch.device("cpu")
         )
-        n_atoms = box.positions.shape[0]
-        box = replace(box, atomic_numbers=numbers.cpu()[:n_atoms])
-        pairs = neighbor_list(box, potential.cutoff)
-        sizes.append([float(n_atoms), float(pairs.center.shape[0])])
+        box = replace(box, atomic_numbers=numbers[: len(atoms)])
+        pairs = neighbor_list(box, potential.network.cutoff)
+        sizes.append([float(len(atoms)), float(pairs.center.shape[0])])
         counts.append(float(_flop(potential, box, pairs)))
     matrix = torch.tensor(sizes, dtype=torch.float64)
     factors = torch.linalg.solve(matrix, torch.tensor(counts, dtype=torch.float64))

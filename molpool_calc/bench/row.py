@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from molpool_calc.atoms import batch_from_atoms
-from molpool_calc.bench.floor import Rates, Work, measure_rates, work_of
+from molpool_calc.bench.floor import Rates, Work, measure_rates, weight_bytes, work_of
 from molpool_calc.bench.memory import peak_mib
 from molpool_calc.bench.peer import Peer, PeerFailure
 from molpool_calc.bench.steps import (
@@ -185,10 +185,8 @@ class Bench:
         batch = batch_from_atoms(
             [job.atoms], dtype=potential.dtype, device=torch.device("cpu")
         )
-        pairs = neighbor_list(batch, calculator.evaluator.cutoff)
-        work = work_of(potential, batch, pairs)
-        weights = sum(p.numel() * p.element_size() for p in potential.parameters())
-        shared = weights * (1 - 1 / job.batch)
+        work = work_of(potential, batch)
+        shared = weight_bytes(potential) * (1 - 1 / job.batch)
         return Work(flop=work.flop, bytes=work.bytes - shared)
 
 
