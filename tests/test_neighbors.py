@@ -38,6 +38,7 @@ BACKENDS = [
     "matscipy",
     "ase",
     "dense",
+    "cells",
     pytest.param("torch-cluster", marks=needs_torch_cluster),
 ]
 
@@ -218,7 +219,7 @@ def test_the_list_of_hard_molecules_is_that_of_brute_force(backend, systems, cut
     assert_brute_force(backend, systems, cutoff)
 
 
-@pytest.mark.parametrize("backend", BACKENDS[:4])
+@pytest.mark.parametrize("backend", BACKENDS[:5])
 def test_an_atom_sees_its_images_below_the_cutoff_and_not_at_it(backend):
     assert_brute_force(backend, [SELF_IMAGES, SAME_PLACE], 32)
     assert_brute_force(backend, [SELF_IMAGES, SAME_PLACE], 33)
@@ -247,7 +248,7 @@ def water_box(n_molecules, seed=0):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("backend", ["matscipy", "ase", "dense"])
+@pytest.mark.parametrize("backend", ["matscipy", "ase", "dense", "cells"])
 def test_back_ends_agree_bit_for_bit_on_water(backend, dtype):
     box = water_box(20)
     box.positions += 8 * box.cell[0]  # far outside the cell
@@ -260,7 +261,7 @@ def test_back_ends_agree_bit_for_bit_on_water(backend, dtype):
     assert_same(found, neighbor_list(batch, 5.0))
 
 
-@pytest.mark.parametrize("backend", BACKENDS[:4])
+@pytest.mark.parametrize("backend", BACKENDS[:5])
 def test_a_rounding_error_decides_at_the_cutoff_in_every_back_end(backend):
     rng = np.random.default_rng(0)
     box = water_box(4)
@@ -690,7 +691,7 @@ def test_the_list_unused_for_longest_makes_room(limits):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", BACKENDS[:4])
+@pytest.mark.parametrize("backend", BACKENDS[:5])
 def test_lists_on_a_gpu_are_those_on_the_cpu(backend):
     verlet = VerletList(4.0, 1.0, backend)
     for frame in npt_frames(5):

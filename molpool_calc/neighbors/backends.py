@@ -1,4 +1,4 @@
-"""Five ways to find pairs of atoms: vesin, matscipy, ASE, torch, torch-cluster.
+"""Six ways to find pairs of atoms: vesin, matscipy, ASE, torch-cluster, two in torch.
 
 Each gets a batch in float64 with finite positions, whose lattice vectors are zero
 where the system is not periodic, and returns at least all pairs within the cutoff,
@@ -7,7 +7,7 @@ in any order; the exact cut and the order come from ``pairs``.
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,15 +17,11 @@ from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
 from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, NeighborList
-from molpool_calc.neighbors.pairs import (
-    first_and_size,
-    flat_nonzero,
-    pairs_within,
-    select,
-    shift_offsets,
-)
+from molpool_calc.neighbors.boxes import bounding_box
+from molpool_calc.neighbors.cells import cell_pairs
+from molpool_calc.neighbors.pairs import first_and_size, near
 
-Backend = Literal["vesin", "matscipy", "ase", "dense", "torch-cluster"]
+Backend = Literal["vesin", "matscipy", "ase", "dense", "cells", "torch-cluster"]
 
 CHUNK = 2**21
 """How many candidates the dense search holds in memory at once (about 0.3 GB)."""
@@ -45,6 +41,11 @@ _Search = Callable[
 ]
 
 
+def usual_backend(device: torch.device) -> Backend:
+    """Return the fastest program that needs nothing more installed."""
+    return "vesin" if device.type == "cpu" else "cells"
+
+
 def candidate_pairs(batch: AtomsBatch, cutoff: float, backend: str) -> NeighborList:
     """Return all pairs within the cutoff, and possibly more, as a back end finds them.
 
@@ -54,13 +55,15 @@ def candidate_pairs(batch: AtomsBatch, cutoff: float, backend: str) -> NeighborL
     """
     if backend == "dense":
         return _dense(batch, cutoff)
+    if backend == "cells":
+        return cell_pairs(batch, cutoff)
     if backend == "torch-cluster":
         return _torch_cluster(batch, cutoff)
     searches: dict[str, _Search] = {"vesin": _vesin, "matscipy": _matscipy, "ase": _ase}
     if backend not in searches:
         raise ValueError(
             f"{backend!r} is no neighbor search; choose one of "
-            "vesin, matscipy, ase, dense, torch-cluster"
+            "vesin, matscipy, ase, dense, cells, torch-cluster"
         )
     return _one_by_one(batch, cutoff, searches[backend])
 
@@ -109,35 +112,11 @@ def _matscipy(
     pbc: Bool[np.ndarray, " 3"],
     cutoff: float,
 ) -> _Found:
-    box, origin = _bounding_box(positions, cell, pbc, cutoff)
+    box, origin = bounding_box(positions, cell, pbc, cutoff)
     i, j, shift = matscipy_neighbour_list(
         "ijS", positions=positions, cell=box, cell_origin=origin, pbc=pbc, cutoff=cutoff
     )
     return i.astype(np.int64), j.astype(np.int64), shift
-
-
-def _bounding_box(
-    positions: Float[np.ndarray, "atoms 3"],
-    cell: Float[np.ndarray, "3 3"],
-    pbc: Bool[np.ndarray, " 3"],
-    cutoff: float,
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]]:
-    """Return a regular cell and its origin: zero lattice vectors are filled in.
-
-    The new vectors are orthogonal to the periodic ones and to each other, and long
-    enough for all atoms, which planar molecules and zero vectors need. Their length is
-    limited so that there are not many more bins of one cutoff than atoms; matscipy and
-    ASE count atoms outside to the outermost bins and so stay exact.
-    """
-    free = np.flatnonzero(~pbc)
-    normals = np.linalg.svd(cell)[2][3 - len(free) :]
-    along = positions @ normals.T
-    lowest = along.min(axis=0) - cutoff
-    longest = cutoff * max(30.0, len(positions) ** (1 / 3))
-    length = np.minimum(along.max(axis=0) + cutoff - lowest, longest)
-    box = cell.copy()
-    box[free] = normals * length[:, None]
-    return box, lowest @ normals
 
 
 def _ase(
@@ -149,7 +128,7 @@ def _ase(
     from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415 - slow import
 
     # A zero vector would make up to a million empty bins, or one with all atoms.
-    box, origin = _bounding_box(positions, cell, pbc, cutoff)
+    box, origin = bounding_box(positions, cell, pbc, cutoff)
     i, j, shift = primitive_neighbor_list(  # type: ignore[no-untyped-call]  # ASE's
         "ijS", pbc, box, positions - origin, cutoff
     )
@@ -201,7 +180,7 @@ def _dense(batch: AtomsBatch, cutoff: float) -> NeighborList:
     fractional = (batch.positions[:, :, None] * per_atom).sum(1)
     wraps = torch.where(batch.pbc[batch.systems.index], torch.floor(fractional), 0)
     found = [
-        _near(batch, center, neighbor, shift - wraps[neighbor] + wraps[center], cutoff)
+        near(batch, center, neighbor, shift - wraps[neighbor] + wraps[center], cutoff)
         for center, neighbor, shift in _pairs_and_images(batch, reach)
     ]
     center, neighbor, shift = map(torch.cat, zip(*found, strict=True))
@@ -209,22 +188,6 @@ def _dense(batch: AtomsBatch, cutoff: float) -> NeighborList:
     return NeighborList(
         center=center, neighbor=neighbor, shift=shift if periodic else None
     )
-
-
-def _near(
-    batch: AtomsBatch,
-    center: Int[Tensor, " pairs"],
-    neighbor: Int[Tensor, " pairs"],
-    shift: Float[Tensor, "pairs 3"],
-    cutoff: float,
-) -> tuple[Int[Tensor, " near"], Int[Tensor, " near"], Float[Tensor, "near 3"]]:
-    """Return the pairs within the cutoff, no atom with itself."""
-    pairs = NeighborList(center=center, neighbor=neighbor, shift=shift)
-    distinct = (center != neighbor) | (shift != 0).any(1)
-    pairs = select(pairs, flat_nonzero(distinct))
-    offsets = shift_offsets(pairs, batch.cell, batch.systems)
-    pairs = pairs_within(pairs, batch.positions, offsets, cutoff)
-    return pairs.center, pairs.neighbor, cast(Tensor, pairs.shift)
 
 
 def _pairs_and_images(

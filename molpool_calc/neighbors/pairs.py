@@ -16,6 +16,14 @@ from molpool_calc.interfaces import AtomsBatch, NeighborList, Segments
 
 N_COMPLETE = 12
 """Largest molecule whose pairs are not searched but all taken."""
+N_COMPLETE_GPU = 48
+"""The same on a GPU, where a search costs as much as a thousand idle pairs or more."""
+
+
+def has_all_pairs(n_atoms: int | None, device: torch.device, periodic: bool) -> bool:
+    """Return whether systems of so many atoms get all their pairs without a search."""
+    most = N_COMPLETE if device.type == "cpu" else N_COMPLETE_GPU
+    return not periodic and n_atoms is not None and n_atoms <= most
 
 
 def complete_pairs(batch: AtomsBatch) -> NeighborList:
@@ -90,6 +98,23 @@ def pairs_within(
     vectors *= vectors
     x, y, z = vectors.unbind(1)
     return select(pairs, flat_nonzero(x + y + z < cutoff * cutoff))
+
+
+def near(
+    batch: AtomsBatch,
+    center: Int[Tensor, " pairs"],
+    neighbor: Int[Tensor, " pairs"],
+    shift: Float[Tensor, "pairs 3"],
+    cutoff: float,
+) -> tuple[Int[Tensor, " near"], Int[Tensor, " near"], Float[Tensor, "near 3"]]:
+    """Return the pairs within the cutoff, no atom with itself."""
+    pairs = NeighborList(center=center, neighbor=neighbor, shift=shift)
+    distinct = (center != neighbor) | (shift != 0).any(1)
+    pairs = select(pairs, flat_nonzero(distinct))
+    offsets = shift_offsets(pairs, batch.cell, batch.systems)
+    pairs = pairs_within(pairs, batch.positions, offsets, cutoff)
+    assert pairs.shift is not None  # as given
+    return pairs.center, pairs.neighbor, pairs.shift
 
 
 def shift_offsets(

@@ -33,8 +33,8 @@ def neighbor_list(
         batch: Any systems; atoms need not lie in the cell.
         cutoff: In Å; a pair at exactly this distance is left out. Infinity: all pairs
             of each molecule.
-        backend: Which program searches; ``"dense"`` runs on the device of the batch,
-            ``"torch-cluster"`` has no periodic images.
+        backend: Which program searches; ``"dense"`` and ``"cells"`` run on the device
+            of the batch, ``"torch-cluster"`` has no periodic images.
 
     Raises:
         ValueError: a position or cell is NaN or Inf, the lattice vectors of a periodic

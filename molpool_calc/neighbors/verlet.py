@@ -10,9 +10,9 @@ from torch import Tensor
 from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.neighbors.pairs import (
-    N_COMPLETE,
     complete_pairs,
     dense_pairs,
+    has_all_pairs,
     pairs_within,
     shift_offsets,
 )
@@ -29,14 +29,23 @@ from molpool_calc.segments import segment_count, segment_sum
 class _Built:
     """A list with skin and the geometry it was made for.
 
-    ``complete``: ``pairs`` are all pairs of small molecules, right for ever.
+    ``complete``: ``pairs`` are all pairs of small molecules, right for ever. ``source``
+    and ``versions`` are the tensors that say which systems these are, as they were;
+    ``whole`` is the list in their type.
     """
 
+    source: tuple[Tensor, ...]
+    versions: tuple[int, ...]
     geometry: AtomsBatch
     pairs: NeighborList
+    whole: NeighborList
     offsets: Float[Tensor, "pairs 3"] | None
     periodic: bool
     complete: bool
+
+
+MOST_UNCUT = 100_000
+"""Pairs with a skin that a GPU works off sooner than the host would wait for a cut."""
 
 
 class VerletList:
@@ -71,7 +80,10 @@ class VerletList:
         cutoff: In Å; infinity stands for all pairs of molecules.
         skin: In Å; 0 searches every time.
         backend: As in ``neighbor_list``.
-        n_complete: Largest molecule with a complete list.
+        exact: False leaves lists of up to ``MOST_UNCUT`` pairs with their skin, which
+            contributes nothing, so that the host need not wait for a cut on a GPU.
+        n_complete: Largest molecule with a complete list; by default that of
+            ``has_all_pairs``.
 
     Attributes:
         n_updates: How often a list was asked for.
@@ -84,14 +96,15 @@ class VerletList:
         skin: float,
         backend: Backend = "vesin",
         *,
-        n_complete: int = N_COMPLETE,
+        exact: bool = True,
+        n_complete: int | None = None,
     ) -> None:
         if not skin >= 0:
             raise ValueError(f"the skin is {skin!r}, but must be 0 or more Å")
         self.cutoff = cutoff
         self.skin = skin
         self.backend: Backend = backend
-        self.n_complete = n_complete
+        self.n_complete, self.exact = n_complete, exact
         self.n_updates = 0
         self.n_builds = 0
         self._built: _Built | None = None
@@ -118,7 +131,7 @@ class VerletList:
     def reuse(self, batch: AtomsBatch) -> NeighborList | None:
         """Return the neighbor list of a batch if the kept list covers it."""
         built = self._built
-        if built is None or not _same_systems(built.geometry, batch):
+        if built is None or not _same_systems(built, batch):
             return None
         if built.complete:
             self.n_updates += 1
@@ -132,8 +145,11 @@ class VerletList:
     def _build(self, batch: AtomsBatch) -> _Built:
         geometry = _copy(in_double_precision(batch))
         periodic = bool(batch.pbc.any())
-        small = batch.systems.max_size <= self.n_complete
-        complete = self.cutoff == inf or (small and not periodic)
+        size = batch.systems.max_size
+        small = has_all_pairs(size, batch.positions.device, periodic)
+        if self.n_complete is not None:
+            small = size <= self.n_complete and not periodic
+        complete = self.cutoff == inf or small
         if complete:
             dense = dense_pairs(geometry) if small else None
             pairs = dense or complete_pairs(geometry)
@@ -141,9 +157,13 @@ class VerletList:
             pairs = neighbor_list(
                 geometry, self.cutoff + self.skin, backend=self.backend
             )
+        source = _identity(batch)
         return _Built(
+            source=source,
+            versions=tuple(map(_version, source)),
             geometry=geometry,
             pairs=pairs,
+            whole=in_dtype(pairs, batch.positions.dtype),
             offsets=shift_offsets(pairs, geometry.cell, geometry.systems),
             periodic=periodic,
             complete=complete,
@@ -173,6 +193,8 @@ class VerletList:
     ) -> NeighborList:
         if built.complete:
             return built.pairs
+        if not self.exact and len(built.pairs.center) <= MOST_UNCUT:
+            return built.whole
         offsets = built.offsets
         if built.periodic and not torch.equal(built.geometry.cell, geometry.cell):
             offsets = shift_offsets(built.pairs, geometry.cell, geometry.systems)
@@ -191,6 +213,7 @@ class VerletLists:
         cutoff: In Å.
         skin: In Å.
         backend: As in ``neighbor_list``.
+        exact: As in ``VerletList``.
         n_lists: How many lists are kept; give at least the number of images.
         n_pairs: How many pairs all kept lists may hold (some 100 bytes each).
     """
@@ -201,12 +224,14 @@ class VerletLists:
         skin: float,
         backend: Backend = "vesin",
         *,
+        exact: bool = True,
         n_lists: int = 32,
         n_pairs: int = 2_000_000,
     ) -> None:
         self.cutoff = cutoff
         self.skin = skin
         self.backend: Backend = backend
+        self.exact = exact
         self.n_lists = n_lists
         self.n_pairs = n_pairs
         self.n_updates = 0
@@ -223,7 +248,7 @@ class VerletLists:
                 self._kept.append(kept)
                 return found
         self.n_builds += 1
-        fresh = VerletList(self.cutoff, self.skin, self.backend)
+        fresh = VerletList(self.cutoff, self.skin, self.backend, exact=self.exact)
         found = fresh.update(batch)
         self._kept.append(fresh)
         while len(self._kept) > 1 and (
@@ -234,15 +259,33 @@ class VerletLists:
         return found
 
 
-def _same_systems(a: AtomsBatch, b: AtomsBatch) -> bool:
-    """Whether two batches hold the same atoms in the same systems on one device."""
+def _same_systems(built: _Built, batch: AtomsBatch) -> bool:
+    """Whether a batch holds the systems of a list, on its device.
+
+    The same tensors, unchanged, need not be compared, for which the host would have to
+    wait for a GPU.
+    """
+    a, b = built.geometry, batch
+    if a.systems.n_segments != b.systems.n_segments:
+        return False
+    same = zip(built.source, built.versions, _identity(b), strict=True)
+    if all(old is new and -1 != n == _version(new) for old, n, new in same):
+        return True
     return (
-        a.systems.n_segments == b.systems.n_segments
-        and a.atomic_numbers.device == b.atomic_numbers.device
+        a.atomic_numbers.device == b.atomic_numbers.device
         and torch.equal(a.atomic_numbers, b.atomic_numbers)
         and torch.equal(a.pbc, b.pbc)
         and torch.equal(a.systems.index, b.systems.index)
     )
+
+
+def _identity(batch: AtomsBatch) -> tuple[Tensor, ...]:
+    return batch.atomic_numbers, batch.pbc, batch.systems.index
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place, -1 where that is not counted."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _copy(batch: AtomsBatch) -> AtomsBatch:
