@@ -49,10 +49,10 @@ class MolPoolCalculator(Calculator):
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` (the default) or ``"float64"``; energies are summed in
             float64 in either case.
-        compile: code compiled for this machine, on the CPU: ``"auto"`` builds it beside
-            a long series of evaluations and then uses it; ``"now"`` waits for it, about
-            a minute; ``"cached"`` takes what was built before; ``"never"`` none. The
-            results are the same within rounding.
+        compile: code compiled for this machine: ``"auto"`` builds it beside a long
+            series of evaluations and then uses it; ``"now"`` waits for it, a minute;
+            ``"cached"`` takes what was built before; ``"graph"`` none. On a GPU these
+            also replay CUDA graphs; ``"never"`` does not. Results differ by rounding.
         skin: extra radius in Å within which neighbor lists are reused.
         neighbors: ``"auto"`` or the name of a neighbor-list back end.
         uncertainty: largest allowed spread of any force component of a committee,
@@ -102,7 +102,7 @@ class MolPoolCalculator(Calculator):
             device=resolve_device(device),
             dtype=resolve_dtype(dtype),
             skin=skin,
-            backend="vesin" if neighbors == "auto" else neighbors,
+            backend=None if neighbors == "auto" else neighbors,
             compile=compile,
         )
         self.implemented_properties = self.evaluator.properties

@@ -67,10 +67,12 @@ def calculator_of_run(
 def _mode_of(begun: Any) -> Compile:
     """Return how to compile what a run began with; a committee states each engine."""
     kinds = begun if isinstance(begun, list) else [begun]
-    is_compiled = [kind == "compiled" for kind in kinds]
+    is_compiled = [kind in {"compiled", "compiled graph"} for kind in kinds]
     if all(is_compiled):
         return "now"
-    return "cached" if any(is_compiled) else "never"
+    if any(is_compiled):
+        return "cached"
+    return "graph" if "graph" in kinds else "never"
 
 
 def recording_of_run(
@@ -97,6 +99,7 @@ def recording_of_run(
             engine,
             properties_of_run(engine, atoms, job) | stress,
             periodic=bool(atoms.pbc.any()),
+            n_atoms=len(atoms),
             waiting=lambda: progress("compiling once for this machine", 1)(0),
         )
         for engine in calculator.evaluator.engines

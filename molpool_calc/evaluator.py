@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
+from jaxtyping import Float
+from torch import Tensor
 
 from molpool_calc.atoms import (
     ChargeAndSpin,
@@ -16,9 +18,9 @@ from molpool_calc.atoms import (
     check_positions,
     check_species,
 )
-from molpool_calc.compilation.engine import Compile, make_engine
+from molpool_calc.compilation.engine import Compile, evaluate_to_host, make_engine
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.neighbors import VerletLists, neighbor_list
+from molpool_calc.neighbors import VerletLists, neighbor_list, usual_backend
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
@@ -36,7 +38,7 @@ class Evaluator:
         device: as resolved.
         dtype: of the networks.
         skin: in Å, of the neighbor lists.
-        backend: which program searches neighbors.
+        backend: which program searches neighbors; by default the usual one.
         compile: see ``compilation.engine.make_engine``.
 
     Raises:
@@ -51,7 +53,7 @@ class Evaluator:
         device: torch.device,
         dtype: torch.dtype,
         skin: float,
-        backend: Backend = "vesin",
+        backend: Backend | None = None,
         compile: Compile = "never",  # noqa: A002 - the public name of the option
     ) -> None:
         if not potentials:
@@ -64,6 +66,7 @@ class Evaluator:
                     "charges, spins or properties; a committee needs members that "
                     "agree in all"
                 )
+        backend = backend or usual_backend(device)
         if backend not in get_args(Backend):
             raise ValueError(
                 f"neighbors={backend!r} is unknown; choose one of auto, "
@@ -75,9 +78,11 @@ class Evaluator:
         self.device, self.dtype, self.backend = device, dtype, backend
         self.potential = first
         self.cutoff = max(member.cutoff for member in potentials)
-        self.lists = VerletLists(self.cutoff, skin, backend)
+        on_host = device.type == "cpu"
+        self.lists = VerletLists(self.cutoff, skin, backend, exact=on_host)
         self._batch: AtomsBatch | None = None
         self._seen: Snapshot | None = None
+        self._pinned: Tensor | None = None
 
     @property
     def has_stress(self) -> bool:
@@ -142,7 +147,8 @@ class Evaluator:
         pairs = self.lists.update(batch)
         members = [
             as_results(
-                engine.evaluate(batch, pairs, properties), 0, slice(None), properties
+                evaluate_to_host(engine, batch, pairs, properties),
+                *(0, slice(None), properties),
             )
             for engine in self.engines
         ]
@@ -156,8 +162,18 @@ class Evaluator:
             )
             self._seen = take_snapshot(atoms, *state)
             return self._batch
-        positions = torch.tensor(atoms.positions, dtype=self.dtype, device=self.device)
-        return replace(self._batch, positions=positions)
+        return replace(self._batch, positions=self._positions_of(atoms))
+
+    def _positions_of(self, atoms: Atoms) -> Float[Tensor, "atoms 3"]:
+        if self.device.type == "cpu":
+            return torch.tensor(atoms.positions, dtype=self.dtype)
+        # from page-locked memory the copy does not wait for the device; the one before
+        # is over, since its results were read
+        if self._pinned is None or self._pinned.shape != atoms.positions.shape:
+            shape = atoms.positions.shape
+            self._pinned = torch.empty(shape, dtype=self.dtype, pin_memory=True)
+        self._pinned.numpy()[:] = atoms.positions
+        return self._pinned.to(self.device, non_blocking=True)
 
     def evaluate_many(
         self,
@@ -181,7 +197,9 @@ class Evaluator:
     def _split(
         self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]
     ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        predictions = [e.evaluate(batch, pairs, properties) for e in self.engines]
+        predictions = [
+            evaluate_to_host(e, batch, pairs, properties) for e in self.engines
+        ]
         sizes = np.bincount(
             batch.systems.index.cpu(), minlength=batch.systems.n_segments
         )

@@ -19,7 +19,7 @@ MODULES = {
 }
 
 LAYERS = [
-    "_version interfaces units elements segments pair_sums edges snapshot",
+    "_version interfaces units elements segments pair_sums edges snapshot packing",
     "atoms neighbors networks poolings molecules foreign",
     "heads pair_terms",
     "potential",
@@ -49,6 +49,7 @@ GROUND = {
     "segments": {"interfaces"},
     "pair_sums": {"interfaces", "segments"},
     "edges": {"interfaces"},
+    "packing": {"interfaces"},
 }
 
 BORDERS = {
@@ -92,7 +93,8 @@ PLACES = {
     "torch.export": "compilation.build",
     "torch._inductor": "compilation.build",
     "torch._C": "compilation.package",
-    "torch.cuda.CUDAGraph": "engine",
+    "torch.cuda.CUDAGraph": "compilation.capture",
+    "torch.cuda.graph": "compilation.capture",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
     "torch.set_num_threads": (

@@ -67,6 +67,19 @@ def test_inputs_lead_back_to_the_batch():
     assert torch.equal(listed.neighbor, pairs.neighbor)
 
 
+def test_a_package_of_all_pairs_makes_them_itself():
+    batch = batch_of(ethanol(), ethanol())
+    pairs = dense_pairs(batch)
+    request = request_for(small(), ASKED, periodic=False, n_dense=9)
+    assert (request.dense, request.n_atoms) == (True, 9)
+    inputs = inputs_of(batch, pairs, request)
+    assert len(inputs) == 4
+    _, again = batch_of_inputs(inputs)
+    assert again.n_dense == 9
+    assert torch.equal(again.center, pairs.center)
+    assert torch.equal(again.neighbor, pairs.neighbor)
+
+
 def test_a_package_is_for_systems_of_one_size_and_so_many_pairs():
     one_size = batch_of(ethanol(), ethanol())
     assert fits(one_size, neighbor_list(one_size, 4.0), 1000)

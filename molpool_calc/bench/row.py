@@ -150,7 +150,11 @@ class Bench:
         start = time.perf_counter()
         calculator.evaluator.check(job.atoms, calculator.charge_and_spin(job.atoms))
         runs = prepare(
-            evaluator.engines[0], frozenset(wanted), periodic=periodic, waiting=waiting
+            evaluator.engines[0],
+            frozenset(wanted),
+            periodic=periodic,
+            n_atoms=len(job.atoms),
+            waiting=waiting,
         )
         steps = steps_of(job, calculator)
         steps(1)

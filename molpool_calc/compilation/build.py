@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +27,15 @@ from molpool_calc.compilation.request import (
 )
 from molpool_calc.compilation.structures import random_batch
 from molpool_calc.derivatives import differentiate
+from molpool_calc.engine import EagerEngine
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.storage import load_potential
 
 TRACED = (11, 13)
-"""Systems and atoms of the batch that is traced; unlike any width of a network."""
+"""Systems and atoms of the batch that is traced; unlike any width of a network.
+
+A package for one number of atoms has that instead, here and below.
+"""
 VERIFIED = ((1, 2), (1, 9), (2, 5), (3, 12), (1, 23), (1, 1))
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest deviation from the network as written, relative to the largest value."""
@@ -56,14 +61,8 @@ def build(potential: NeuralPotential, request: Request, target: Path) -> None:
     inputs = inputs_for(potential, request, *TRACED)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         path = Path(scratch) / "package.pt2"
-        compile_function(
-            function,
-            inputs,
-            path,
-            periodic=request.periodic,
-            limit=pair_limit(potential),
-        )
-        package = Package(path, request, potential.dtype)
+        compile_function(function, inputs, path, request, pair_limit(potential))
+        package = Package(path, request, potential.dtype, potential.device)
         verify(package, function, potential)
         _demand_faster(package, function, potential)
         path.replace(target)
@@ -84,14 +83,16 @@ def inputs_for(
     potential: NeuralPotential, request: Request, n_systems: int, n_atoms: int
 ) -> list[Tensor]:
     """Return inputs made of random structures."""
+    n_atoms = request.n_atoms or n_atoms
     batch, pairs = random_batch(
         potential, n_systems, n_atoms, periodic=request.periodic
     )
-    return inputs_of(batch, pairs, request)
+    inputs = inputs_of(batch, pairs, request)
+    return [tensor.to(potential.device) for tensor in inputs]
 
 
 def compile_function(
-    function: Function, inputs: list[Tensor], path: Path, *, periodic: bool, limit: int
+    function: Function, inputs: list[Tensor], path: Path, request: Request, limit: int
 ) -> None:
     """Trace the function with open sizes and compile it ahead of time."""
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - 2 s
@@ -101,13 +102,17 @@ def compile_function(
     )
     s, m = (torch.export.Dim(name, min=2, max=MOST) for name in "sm")
     e = torch.export.Dim("e", min=2, max=limit)
-    sizes = [{0: s, 1: m}, {0: s, 1: m}, {0: s}, {0: s}, {0: e}, {0: e}]
-    sizes += [{0: e}, {0: s}] if periodic else []
+    own = {0: s, 1: m} if request.n_atoms is None else {0: s}
+    sizes = [own, own, {0: s}, {0: s}]
+    sizes += [] if request.dense else [{0: e}, {0: e}]
+    sizes += [{0: e}, {0: s}] if request.periodic else []
     exported = torch.export.export(
         traced, tuple(inputs), dynamic_shapes=tuple(sizes), strict=False
     )
     # with reordering, torch 2.13 was seen to read sums before they are complete
-    options = {"reorder_for_locality": False, "cpp.threads": 1}
+    options: dict[str, Any] = {"reorder_for_locality": False, "cpp.threads": 1}
+    if inputs[0].is_cuda:  # what runs on the host is recorded once, then left out
+        options["aot_inductor.compile_wrapper_opt_level"] = "O0"
     torch._inductor.aoti_compile_and_package(
         exported, package_path=str(path), inductor_configs=options
     )
@@ -147,11 +152,13 @@ def _demand_faster(
         raise Refused(f"it takes {compiled:.2g} s where the network takes {eager:.2g}")
 
 
-def _median(call: Callable[[], object], repeats: int = 15) -> float:
+def _median(call: Callable[[], list[Tensor]], repeats: int = 15) -> float:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        call()
+        results = call()
+        if results[0].is_cuda:
+            torch.cuda.synchronize(results[0].device)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -163,14 +170,22 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("properties", nargs="+")
     parser.add_argument("--periodic", action="store_true")
+    parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--n-atoms", type=int)
+    parser.add_argument("--device", type=torch.device, default="cpu")
     arguments = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    potential = load_potential(arguments.folder).eval().requires_grad_(False)
+    loaded = load_potential(arguments.folder)
+    # placed as it will be where the package is used
+    potential = EagerEngine(loaded, arguments.device, loaded.dtype).potential
     request = Request(
-        properties=frozenset(arguments.properties), periodic=arguments.periodic
+        properties=frozenset(arguments.properties),
+        periodic=arguments.periodic,
+        dense=arguments.dense,
+        n_atoms=arguments.n_atoms,
     )
     build(potential, request, arguments.target)
 

@@ -37,6 +37,10 @@ class Build:
         command = [sys.executable, "-m", "molpool_calc.compilation.build", str(folder)]
         command += [str(target), *sorted(request.properties)]
         command += ["--periodic"] if request.periodic else []
+        command += ["--dense"] if request.dense else []
+        if request.n_atoms is not None:
+            command += ["--n-atoms", str(request.n_atoms)]
+        command += ["--device", str(potential.device)]
         self._lock, self._refusal = lock_path(target), refusal_path(target)
         self._errors = Path(self._scratch.name) / "errors"
         with self._errors.open("wb") as errors:

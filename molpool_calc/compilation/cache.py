@@ -38,6 +38,8 @@ def key_of(potential: NeuralPotential, request: Request) -> str:
         platform.machine(),
         _sources_sha256(),
     ]
+    if potential.device.type != "cpu":
+        facts.append(torch.cuda.get_device_name(potential.device))
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from molpool_calc.compilation.builder import Build, start_build
 from molpool_calc.compilation.cache import SUFFIX, cache_folder, key_of
+from molpool_calc.compilation.graphs import GraphEngine
 from molpool_calc.compilation.package import Package, refusal_path
 from molpool_calc.compilation.request import (
     Request,
@@ -18,13 +19,14 @@ from molpool_calc.compilation.request import (
     request_for,
 )
 from molpool_calc.derivatives import demand_volume
-from molpool_calc.engine import EagerEngine, Engine
+from molpool_calc.engine import EagerEngine, Engine, Recordable
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.neighbors import complete_pairs
+from molpool_calc.neighbors import complete_pairs, has_all_pairs
+from molpool_calc.packing import to_host
 from molpool_calc.potential import NeuralPotential
 
-Compile = Literal["auto", "now", "cached", "never"]
-MODES = ("auto", "now", "cached", "never")
+Compile = Literal["auto", "now", "cached", "graph", "never"]
+MODES = ("auto", "now", "cached", "graph", "never")
 PATIENCE = 1000
 """Evaluations after which a package is worth building beside them."""
 POLL = 100
@@ -41,11 +43,12 @@ def make_engine(
 
     Args:
         potential: moved to ``device`` and ``dtype`` in place.
-        device: as resolved; only the CPU has compiled code.
+        device: as resolved. On a GPU evaluations are also recorded as CUDA graphs.
         dtype: of the network.
         compile: ``"never"``: none. ``"cached"``: what was built before. ``"now"``:
             built first where missing, which takes about a minute. ``"auto"``: built
-            beside a long series of evaluations, then used.
+            beside a long series of evaluations, then used. ``"graph"``: none, but
+            CUDA graphs on a GPU. ``"never"``: neither.
 
     Raises:
         ValueError: another mode.
@@ -53,9 +56,13 @@ def make_engine(
     if compile not in MODES:
         allowed = ", ".join(MODES)
         raise ValueError(f"compile={compile!r} is unknown; give one of {allowed}")
-    if compile == "never" or device.type != "cpu":
-        return EagerEngine(potential, device, dtype)
-    return CompiledEngine(EagerEngine(potential, device, dtype), compile)
+    eager = EagerEngine(potential, device, dtype)
+    plain = compile in {"graph", "never"}
+    inner: Recordable = eager if plain else CompiledEngine(eager, compile)
+    if compile == "never" or device.type == "cpu":
+        return inner
+    # a first look at many structures is not worth a graph of each
+    return GraphEngine(inner, eager, patience=2 if compile == "auto" else 0)
 
 
 class CompiledEngine:
@@ -78,7 +85,7 @@ class CompiledEngine:
         self.dtype = eager.dtype
         self.folder = cache_folder() if folder is None else folder
         self._limit = pair_limit(self.potential)
-        self._requests: dict[tuple[frozenset[str], bool], Request | None] = {}
+        self._requests: dict[tuple[object, ...], Request | None] = {}
         self._packages: dict[Request, Package | None] = {}
         self._counts: dict[Request, int] = {}
         self._builds: dict[Request, Build | None] = {}
@@ -100,37 +107,72 @@ class CompiledEngine:
         self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
     ) -> Prediction:
         """Return detached results (see ``derivatives.evaluate``)."""
-        request = self._request(properties, periodic=neighbors.shift is not None)
-        if request is None or not fits(batch, neighbors, self._limit):
-            return self.eager.evaluate(batch, neighbors, properties)
-        package = self._package(request)
+        package = self.variant(batch, neighbors, properties)
         if package is None:
             return self.eager.evaluate(batch, neighbors, properties)
-        if "stress" in request.properties:
+        if "stress" in package.request.properties:
             demand_volume(batch.cell)
-        pairs = self._listed(batch, neighbors)
-        outputs = package.run(inputs_of(batch, pairs, request))
-        return prediction_of(outputs, request)
+        return self._run(package, batch, neighbors)
 
-    def will_build(self, properties: frozenset[str], *, periodic: bool) -> bool:
+    def compute(
+        self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
+    ) -> Prediction:
+        """Return the same without a look at any value, so that it can be recorded."""
+        package = self.variant(batch, neighbors, properties)
+        if package is None:
+            return self.eager.compute(batch, neighbors, properties)
+        return self._run(package, batch, neighbors)
+
+    def variant(
+        self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
+    ) -> Package | None:
+        """Return the package that takes a batch and its pairs, if there is one."""
+        request = self._request(
+            properties,
+            periodic=neighbors.shift is not None,
+            n_dense=neighbors.n_dense,
+        )
+        if request is None or not fits(batch, neighbors, self._limit):
+            return None
+        return self._package(request)
+
+    def _run(
+        self, package: Package, batch: AtomsBatch, neighbors: NeighborList
+    ) -> Prediction:
+        pairs = neighbors
+        if not package.request.dense:
+            pairs = self._listed(batch, neighbors)
+        outputs = package.run(inputs_of(batch, pairs, package.request))
+        return prediction_of(outputs, package.request)
+
+    def will_build(
+        self, properties: frozenset[str], *, periodic: bool, n_dense: int | None = None
+    ) -> bool:
         """Return whether ``prepare`` is going to take a minute."""
-        request = self._request(properties, periodic=periodic)
+        request = self._request(properties, periodic=periodic, n_dense=n_dense)
         if self.mode != "now" or request is None or request in self._packages:
             return False
         target = self._target(request)
         return not target.is_file() and not refusal_path(target).is_file()
 
-    def prepare(self, properties: frozenset[str], *, periodic: bool) -> str:
+    def prepare(
+        self, properties: frozenset[str], *, periodic: bool, n_dense: int | None = None
+    ) -> str:
         """Return what evaluations will run, after building it if the mode is so."""
-        request = self._request(properties, periodic=periodic)
+        request = self._request(properties, periodic=periodic, n_dense=n_dense)
         package = None if request is None else self._package(request)
         return "eager" if package is None else "compiled"
 
-    def _request(self, properties: frozenset[str], *, periodic: bool) -> Request | None:
-        asked = (properties, periodic)
+    def _request(
+        self, properties: frozenset[str], *, periodic: bool, n_dense: int | None
+    ) -> Request | None:
+        if self.device.type == "cpu":  # there listed pairs are as fast at any size
+            n_dense = None
+        asked = (properties, periodic, n_dense)
         if asked not in self._requests:
-            found = request_for(self.potential, properties, periodic=periodic)
-            self._requests[asked] = found
+            self._requests[asked] = request_for(
+                self.potential, properties, periodic=periodic, n_dense=n_dense
+            )
         return self._requests[asked]
 
     def _listed(self, batch: AtomsBatch, neighbors: NeighborList) -> NeighborList:
@@ -173,10 +215,22 @@ class CompiledEngine:
         if not target.is_file():
             return None
         try:
-            return Package(target, request, self.dtype)
+            return Package(target, request, self.dtype, self.device)
         except RuntimeError:  # a damaged file is built anew
             target.unlink(missing_ok=True)
             return None
+
+
+def evaluate_to_host(
+    engine: Engine,
+    batch: AtomsBatch,
+    neighbors: NeighborList,
+    properties: frozenset[str],
+) -> Prediction:
+    """Return detached results on the CPU, after one transfer at most."""
+    if isinstance(engine, GraphEngine):
+        return engine.evaluate_to_host(batch, neighbors, properties)
+    return to_host(engine.evaluate(batch, neighbors, properties))
 
 
 def prepare(
@@ -184,14 +238,33 @@ def prepare(
     properties: frozenset[str],
     *,
     periodic: bool,
+    n_atoms: int | None = None,
     waiting: Callable[[], None] = lambda: None,
 ) -> str:
-    """Return what will run, ``"compiled"`` or ``"eager"``; may build a package.
+    """Return what will run; may build a package.
 
-    ``waiting`` is called before a build, which takes about a minute.
+    Args:
+        engine: as ``make_engine`` gives it.
+        properties: of every evaluation.
+        periodic: whether for cells.
+        n_atoms: of each system, if all will have as many.
+        waiting: called before a build, which takes about a minute.
+
+    Returns:
+        ``"compiled"`` or ``"eager"``, or on a GPU ``"compiled graph"`` or ``"graph"``.
     """
+    if isinstance(engine, GraphEngine):
+        inner = prepare(
+            engine.inner,
+            properties,
+            periodic=periodic,
+            n_atoms=n_atoms,
+            waiting=waiting,
+        )
+        return "compiled graph" if inner == "compiled" else "graph"
     if not isinstance(engine, CompiledEngine):
         return "eager"
-    if engine.will_build(properties, periodic=periodic):
+    n_dense = n_atoms if has_all_pairs(n_atoms, engine.device, periodic) else None
+    if engine.will_build(properties, periodic=periodic, n_dense=n_dense):
         waiting()
-    return engine.prepare(properties, periodic=periodic)
+    return engine.prepare(properties, periodic=periodic, n_dense=n_dense)

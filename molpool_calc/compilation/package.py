@@ -8,6 +8,7 @@ from torch import Tensor
 
 from molpool_calc.compilation.request import Request, names_of
 
+CPU = torch.device("cpu")
 N_INTEGERS = (0, 4, 5)
 """Places of the inputs that are whole numbers: elements and both ends of the pairs."""
 
@@ -24,14 +25,23 @@ class Package:
         path: of the package.
         request: what it computes.
         dtype: of its real inputs.
+        device: for which it was compiled.
     """
 
-    def __init__(self, path: Path, request: Request, dtype: torch.dtype) -> None:
-        self.request, self.dtype = request, dtype
+    def __init__(
+        self,
+        path: Path,
+        request: Request,
+        dtype: torch.dtype,
+        device: torch.device = CPU,
+    ) -> None:
+        self.request, self.dtype, self.device = request, dtype, device
         self.names = names_of(request)
+        # what lets threads share a package cannot be recorded as a CUDA graph
+        single_threaded = device.type != "cpu"
         # the public loader imports the whole compiler, which takes seconds
         self._loader = torch._C._aoti.AOTIModelPackageLoader(
-            str(path), "model", False, 1, -1
+            str(path), "model", single_threaded, 1, -1
         )
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -45,11 +55,11 @@ class Package:
             if (
                 tensor.dtype != dtype
                 or not tensor.is_contiguous()
-                or tensor.device.type != "cpu"
+                or tensor.device.type != self.device.type
             ):
                 raise TypeError(
                     f"input {place} of a package is {tensor.dtype} on {tensor.device}, "
-                    f"but must be contiguous {dtype} on the CPU"
+                    f"but must be contiguous {dtype} on {self.device.type}"
                 )
         outputs: list[Tensor] = self._loader.run(list(inputs))
         return outputs

@@ -25,23 +25,42 @@ FIELDS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is compiled: the properties, for molecules or for cells."""
+    """What is compiled: the properties, for molecules or for cells.
+
+    ``dense``: the package makes all pairs of each molecule itself. ``n_atoms``: it is
+    for systems of that many atoms only, and the faster for it on a GPU.
+    """
 
     properties: frozenset[str]
     periodic: bool
+    dense: bool = False
+    n_atoms: int | None = None
 
     @property
     def words(self) -> list[str]:
         """The request as text, for keys and messages."""
-        return [*sorted(self.properties), "periodic" if self.periodic else "molecules"]
+        layout = ["dense"] * self.dense
+        layout += [] if self.n_atoms is None else [f"{self.n_atoms} atoms"]
+        kind = "periodic" if self.periodic else "molecules"
+        return [*sorted(self.properties), kind, *layout]
 
 
 def request_for(
-    potential: NeuralPotential, properties: frozenset[str], *, periodic: bool
+    potential: NeuralPotential,
+    properties: frozenset[str],
+    *,
+    periodic: bool,
+    n_dense: int | None = None,
 ) -> Request | None:
     """Return the request that covers the properties, ``None`` where none does.
 
     Everything cheap is in every package, so that few are needed.
+
+    Args:
+        potential: to be compiled.
+        properties: asked for.
+        periodic: whether the systems are cells.
+        n_dense: as in ``NeighborList``, for a package of such molecules only.
     """
     weights = {name for name in potential.properties if name.endswith("_weights")}
     given = potential.properties - weights - ALWAYS_APART
@@ -50,7 +69,12 @@ def request_for(
         given |= {"forces"} | (properties & {"stress"} if periodic else frozenset())
     if not properties <= given:
         return None
-    return Request(properties=given, periodic=periodic)
+    return Request(
+        properties=given,
+        periodic=periodic,
+        dense=n_dense is not None,
+        n_atoms=n_dense,
+    )
 
 
 def fits(batch: AtomsBatch, neighbors: NeighborList, limit: int) -> bool:
@@ -76,9 +100,9 @@ def inputs_of(
         batch.positions.detach().reshape(s, m, 3),
         batch.total_charge,
         batch.num_unpaired,
-        neighbors.center,
-        neighbors.neighbor,
     ]
+    if not request.dense:
+        inputs += [neighbors.center, neighbors.neighbor]
     if request.periodic:
         assert neighbors.shift is not None  # ``fits``
         inputs += [neighbors.shift.to(batch.positions.dtype), batch.cell.detach()]
@@ -87,9 +111,10 @@ def inputs_of(
 
 def batch_of_inputs(inputs: Sequence[Tensor]) -> tuple[AtomsBatch, NeighborList]:
     """Return the batch and pairs that ``inputs_of`` made the inputs of."""
-    numbers, positions, charge, unpaired, center, neighbor, *periodic = inputs
+    numbers, positions, charge, unpaired, *pairs = inputs
     s, m = numbers.shape
     device = numbers.device
+    periodic = pairs[2:]
     shift, cell = periodic if periodic else (None, positions.new_zeros((s, 3, 3)))
     systems = Segments(
         index=torch.arange(s, device=device)[:, None].expand(s, m).reshape(-1),
@@ -106,7 +131,20 @@ def batch_of_inputs(inputs: Sequence[Tensor]) -> tuple[AtomsBatch, NeighborList]
         num_unpaired=unpaired,
         systems=systems,
     )
-    return batch, NeighborList(center=center, neighbor=neighbor, shift=shift)
+    if not pairs:
+        return batch, _all_pairs(s, m, device)
+    return batch, NeighborList(center=pairs[0], neighbor=pairs[1], shift=shift)
+
+
+def _all_pairs(n_systems: int, n_atoms: int, device: torch.device) -> NeighborList:
+    atoms = torch.arange(n_systems * n_atoms, device=device).view(n_systems, n_atoms)
+    shape = (n_systems, n_atoms, n_atoms)
+    return NeighborList(
+        center=atoms[:, :, None].expand(shape).reshape(-1),
+        neighbor=atoms[:, None, :].expand(shape).reshape(-1),
+        shift=None,
+        n_dense=n_atoms,
+    )
 
 
 def outputs_of(prediction: Prediction, request: Request) -> list[Tensor]:

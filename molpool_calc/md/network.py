@@ -9,7 +9,7 @@ from torch import Tensor
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
 from molpool_calc.md.state import Response
-from molpool_calc.neighbors import VerletList
+from molpool_calc.neighbors import VerletList, usual_backend
 
 SKIN = 1.0  # Å; a molecule of up to 12 atoms needs no list at all
 
@@ -18,8 +18,9 @@ class NetworkForceField:
     """Positions of all replicas in, energies, forces and dipoles out, in one pass.
 
     Positions are integrated in float64 and cast to the engine's dtype for the network.
-    The answer depends on the positions alone: lists are cut at the cutoff in canonical
-    order whatever their history.
+    On the CPU the answer depends on the positions alone: lists are cut at the cutoff in
+    canonical order whatever their history. On a GPU that holds for molecules of one
+    size with all their pairs; sums over listed pairs differ by rounding.
 
     Args:
         engine: placed and frozen.
@@ -38,7 +39,9 @@ class NetworkForceField:
         others: tuple[str, ...] = (),
     ) -> None:
         self.engine, self.batch, self.others = engine, batch, others
-        self.lists = VerletList(engine.potential.cutoff, SKIN)
+        backend = usual_backend(engine.device)
+        exact = engine.device.type == "cpu"
+        self.lists = VerletList(engine.potential.cutoff, SKIN, backend, exact=exact)
         self.properties = properties
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:

@@ -158,4 +158,4 @@ def enveloped_linear(
     """Return fc·(W φ + b) for the output of ``RadialFilterInput``."""
     if not isinstance(layer, nn.Linear):
         raise TypeError(f"a filter must be nn.Linear, not {type(layer).__name__}")
-    return radial @ torch.cat((layer.weight, layer.bias[:, None]), dim=1).T
+    return radial @ torch.cat((layer.weight.T, layer.bias[None, :]))
