@@ -1,0 +1,193 @@
+"""Steps on a GPU: each engine, batches of replicas, boxes of water; SchNetPack beside.
+
+    python benchmarks/gpu.py [--painn best_model] [--so3lr params.pkl] [--out X.json]
+
+``best_model`` is a SchNetPack >= 2 model file of ethanol; without it random weights of
+the published size are taken, which take as long. Rows are those of ``molpool bench``:
+medians of alternating blocks, the peer (of the same size, in a process of its own, with
+the Python of ``--peer-python``) beside, and the floor, which is counted work over the
+rates measured on this card. A replica-step is one step of Langevin dynamics of one of
+many replicas that move together, what is recorded of it brought to the host.
+"""
+
+import gc
+import json
+import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from molpool_calc.atoms import CLOSED_SHELL
+from molpool_calc.bench.machine import machine, versions
+from molpool_calc.bench.peer import SCHNETPACK, Peer
+from molpool_calc.bench.row import Bench, Job, peer_job
+from molpool_calc.bench.steps import FRICTION_PER_FS, TEMPERATURE, TIMESTEP_FS
+from molpool_calc.bench.systems import bench_system
+from molpool_calc.bench.timing import Clock, Steps, alternate, clock
+from molpool_calc.compilation.engine import Compile, make_engine, prepare
+from molpool_calc.importers import import_schnetpack, import_so3lr
+from molpool_calc.md.checks import Checks
+from molpool_calc.md.guard import NO_LIMITS
+from molpool_calc.md.integrators import Langevin
+from molpool_calc.potential import NeuralPotential, PotentialSpec
+from molpool_calc.replicas import make_replicas, thermal_state
+
+GPU = torch.device("cuda")
+ENGINES: tuple[Compile, ...] = ("never", "graph", "now")
+RECORDED = ("energy", "kinetic", "heat")
+PUBLISHED = {"kind": "painn", "n_features": 128, "n_interactions": 3, "n_rbf": 20}
+WATERS = ("water-64", "water-512", "water-4096")
+LONG_RANGE_CUTOFF = 12.0
+"""Å, of SO3LR's electrostatics and dispersion."""
+
+Row = dict[str, Any]
+
+
+def painn(path: Path | None) -> NeuralPotential:
+    """Return the published potential, or one of its size with random weights."""
+    if path is not None:
+        return import_schnetpack(path, unit="kcal/mol", elements=("H", "C", "O"))
+    return NeuralPotential(
+        PotentialSpec(
+            name="painn-random",
+            elements=(1, 6, 8),
+            network={**PUBLISHED, "cutoff": 5.0},
+            heads={"energy": {"pooling": "sum"}},
+        )
+    )
+
+
+def replica_steps(potential: NeuralPotential, n_replicas: int, mode: Compile) -> Steps:
+    """Return steps of Langevin dynamics of replicas of ethanol; one replica is one."""
+    atoms = bench_system("ethanol")
+    engine = make_engine(deepcopy(potential), GPU, torch.float32, mode)
+    forces = frozenset({"energy", "forces"})
+    prepare(engine, forces, periodic=False, n_atoms=len(atoms))
+    replicas = make_replicas(engine, atoms, state=CLOSED_SHELL, n_replicas=n_replicas)
+    integrator = Langevin(
+        timestep_fs=TIMESTEP_FS,
+        temperature=TEMPERATURE,
+        friction_per_fs=FRICTION_PER_FS,
+    )
+    system = replicas.system(integrator.free)
+    checks = Checks(
+        system, NO_LIMITS, RECORDED, timestep_fs=TIMESTEP_FS, has_spread=False
+    )
+    states = [thermal_state(replicas, system, TEMPERATURE, seed=0)]
+
+    def steps(n_steps: int) -> None:
+        for _ in range(0, n_steps, n_replicas):
+            states[0] = integrator(system, states[0], replicas.force_field)
+            checks.observe(states[0])
+
+    return steps
+
+
+def replica_row(
+    potential: NeuralPotential, n: int, mode: Compile, peer: Peer | None, seconds: float
+) -> Row:
+    """Return replica-steps per second, and the peer's for the bare batch."""
+    clocks: dict[str, Clock] = {"own": clock(replica_steps(potential, n, mode))}
+    if peer is not None:
+        job = Job(
+            system="ethanol",
+            atoms=bench_system("ethanol"),
+            potential=potential,
+            what="batch",
+            batch=n,
+            device="cuda",
+        )
+        peer.prepare({**peer_job(job, 1), "network": {**PUBLISHED, "cutoff": 5.0}})
+        clocks["peer"] = peer.seconds
+    found = {name: times.median for name, times in alternate(clocks, seconds).items()}
+    return {
+        "system": "ethanol",
+        "what": f"replica-step of {n} replicas",
+        "engine": mode,
+        "ms_per_step": found["own"],
+        "replica_steps_per_s": 1e3 / found["own"],
+        "peer_ms_per_step": found.get("peer"),
+        "ratio": found["peer"] / found["own"] if "peer" in found else None,
+    }
+
+
+def jobs(arguments: Namespace) -> Iterator[tuple[str, Callable[[Peer | None], Row]]]:
+    """Yield what is to be timed, with a title."""
+    bench = Bench(seconds=arguments.seconds)
+    potential = painn(arguments.painn)
+    facts = {"network": {**PUBLISHED, "cutoff": 5.0}}
+
+    def row(job: Job) -> Callable[[Peer | None], Row]:
+        return lambda peer: bench.row(job, peer, peer_facts=facts)
+
+    def replicas(n: int, mode: Compile) -> Callable[[Peer | None], Row]:
+        return lambda peer: replica_row(potential, n, mode, peer, arguments.seconds)
+
+    def job(name: str, source: NeuralPotential, what: str, mode: Compile) -> Job:
+        structure: Atoms = bench_system(name)
+        return Job(
+            system=name,
+            atoms=structure,
+            potential=source,
+            what=what,
+            device="cuda",
+            compile=mode,
+        )
+
+    for mode in ENGINES:
+        asked = job("ethanol", potential, "langevin", mode)
+        yield f"ethanol, {mode}", row(asked)
+    for n in (1, 64, 1024):
+        for mode in ENGINES:
+            yield f"{n} replicas, {mode}", replicas(n, mode)
+    for name in WATERS:
+        yield f"painn {name}", row(job(name, potential, "forces", "graph"))
+    if arguments.so3lr is not None:
+        long_range = import_so3lr(arguments.so3lr, long_range_cutoff=LONG_RANGE_CUTOFF)
+        for name in WATERS:
+            yield f"so3lr {name}", row(job(name, long_range, "forces", "graph"))
+
+
+def main() -> None:
+    """Print a line for each row, and write all where asked."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--painn", type=Path)
+    parser.add_argument("--so3lr", type=Path)
+    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
+    parser.add_argument("--only", default="", help="rows whose title has this in it")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    for title, make in jobs(arguments):
+        if arguments.only not in title:
+            continue
+        with_peer = not arguments.no_peer and not title.startswith("so3lr")
+        context: AbstractContextManager[Peer | None] = nullcontext()
+        if with_peer:
+            context = Peer(SCHNETPACK, arguments.peer_python)
+        try:
+            with context as peer:
+                found = make(peer)
+        except Exception as error:  # the other rows are worth something
+            traceback.print_exc()
+            found = {"failure": f"{type(error).__name__}: {error}"}
+        rows.append({"title": title, **found})
+        shown = ("ms_per_step", "peer_ms_per_step", "ratio", "floor_ms", "failure")
+        print(title, {k: found[k] for k in shown if found.get(k) is not None})
+        gc.collect()
+        torch.cuda.empty_cache()
+        if arguments.out is not None:
+            result = {"rows": rows, "machine": machine(), "versions": versions()}
+            arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
