@@ -12,7 +12,6 @@ an earlier result alone. ``--quick`` measures less and writes nothing without ``
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cases_of_runs as runs
 import cases_of_steps as steps
@@ -38,7 +38,6 @@ from report import (
 from workbench import CannotRun, Result, Workbench
 
 from molpool_calc.bench.machine import machine, versions
-from molpool_calc.bench.peer import PeerFailure
 from molpool_calc.bench.row import Bench
 from molpool_calc.bench.systems import bench_system
 from molpool_calc.compilation.engine import prepare
@@ -138,22 +137,34 @@ def compile_beforehand(bench: Workbench) -> None:
 
 def measure(name: str, bench: Workbench, out: Path | None) -> None:
     """Run one case and write its file; one that fails does not stop the others."""
-    case, before = CASES[name], machine()
-    title = str(case.__doc__).splitlines()[0]
+    title = str(CASES[name].__doc__).splitlines()[0]
     say(f"{name}: {title}")
-    start = time.perf_counter()
     try:
-        result = case(bench)
+        content = measured(name, bench)
     except CannotRun as reason:
         say(f"{name} cannot run here: {reason}")
         return
-    except (PeerFailure, RuntimeError, ValueError, subprocess.SubprocessError):
+    except Exception:  # whatever it is, the other rows are worth something
         say(f"{name} failed")
         traceback.print_exc()
         return
-    content = {
+    if not content["rows"]:
+        say(f"{name} is left out by --quick")
+        return
+    for line in [*goal_lines(content), *row_lines(content["rows"])]:
+        say(line)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**content, "title": title}, indent=1)
+        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def measured(name: str, bench: Workbench) -> dict[str, Any]:
+    """Return the rows of a case, with what must be said of the machine."""
+    before, start = machine(), time.perf_counter()
+    result = CASES[name](bench)
+    return {
         "name": name,
-        "title": title,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "seconds": time.perf_counter() - start,
         "machine": {**before, "load_at_end": machine()["load"]},
@@ -161,12 +172,6 @@ def measure(name: str, bench: Workbench, out: Path | None) -> None:
         "goals": [dataclasses.asdict(goal) for goal in result.goals],
         "rows": result.rows,
     }
-    for line in [*goal_lines(content), *row_lines(result.rows)]:
-        say(line)
-    if out is not None and result.rows:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, allow_nan=False)
-        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
