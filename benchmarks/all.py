@@ -61,13 +61,19 @@ CASES: dict[str, Callable[[Workbench], Result]] = {
     "gpu": runs.gpu,
 }
 """By the name of their file in ``results``, in the order of the tables."""
-COMPILED = (
-    *(("painn", "float32", False), ("painn", "float64", False)),
-    *(("schnet", "float32", False), ("schnet", "float64", False)),
-    *(("aspirin", "float32", False), ("painn", "float32", True)),
-    ("so3lr", "float32", False),
-)
-"""What is compiled beforehand, two at a time: checkpoint, dtype, periodic."""
+PAINN, BOX = ("painn", "float32", False), ("painn", "float32", True)
+COMPILED = {
+    "ethanol-painn": (PAINN, ("painn", "float64", False)),
+    "ethanol-schnet": (("schnet", "float32", False), ("schnet", "float64", False)),
+    "aspirin-painn": (("aspirin", "float32", False),),
+    "water-painn": (BOX,),
+    "ethanol-batch": (PAINN,),
+    "so3lr": (("so3lr", "float32", False),),
+    "scaling": (BOX,),
+    "batches": (PAINN,),
+    "xtb": (PAINN,),
+}
+"""What cases need compiled: checkpoint, dtype, periodic."""
 SECONDS, QUICK_SECONDS = 4.0, 0.8
 
 
@@ -85,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         bench = make_workbench(arguments, Path(scratch))
         if not arguments.quick:
-            compile_beforehand(bench)
+            compile_beforehand(arguments.only, bench)
         for name in arguments.only:
             measure(name, bench, out)
     if out == RESULTS:
@@ -110,8 +116,8 @@ def say(sentence: str) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {sentence}\n")
 
 
-def compile_beforehand(bench: Workbench) -> None:
-    """Compile what the rows need on all cores, since one compiler uses one."""
+def compile_beforehand(names: list[str], bench: Workbench) -> None:
+    """Compile what cases need on all cores, since one compiler uses one."""
 
     def build(job: tuple[str, str, bool]) -> None:
         what, dtype, periodic = job
@@ -132,7 +138,8 @@ def compile_beforehand(bench: Workbench) -> None:
 
     bench_system("ethanol")  # files are read before threads are many
     with ThreadPoolExecutor(bench.cores) as pool:
-        list(pool.map(build, COMPILED))
+        needed = (job for name in names for job in COMPILED.get(name, ()))
+        list(pool.map(build, dict.fromkeys(needed)))
 
 
 def measure(name: str, bench: Workbench, out: Path | None) -> None:
