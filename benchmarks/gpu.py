@@ -1,22 +1,25 @@
 """Steps on a GPU: each engine, batches of replicas, boxes of water; SchNetPack beside.
 
-    python benchmarks/gpu.py [--painn best_model] [--so3lr params.pkl] [--out X.json]
+    python benchmarks/gpu.py [--painn best_model] [--so3lr params.pkl]
+        [--peer-python peers/schnetpack/bin/python] [--out benchmarks/results/gpu.json]
 
-``best_model`` is a SchNetPack >= 2 model file of ethanol; without it random weights of
-the published size are taken, which take as long. Rows are those of ``molpool bench``:
-medians of alternating blocks, the peer (of the same size, in a process of its own, with
-the Python of ``--peer-python``) beside, and the floor, which is counted work over the
-rates measured on this card. A replica-step is one step of Langevin dynamics of one of
-many replicas that move together, what is recorded of it brought to the host.
+``best_model`` is a SchNetPack >= 2 model file of ethanol, which the peer runs as well
+(it unpickles it, so give one that you trust); without it random weights of the same
+size are taken, which take as long. Rows are those of ``molpool bench``: medians of
+alternating blocks, the peer beside, and the floor, which is counted work over the rates
+measured on this card. A replica-step is one step of Langevin dynamics of one of many
+replicas that move together, what is recorded of it brought to the host; the peer's is
+the bare forward and backward pass of the same batch, its pairs found beforehand.
 """
 
 import gc
 import json
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from ase import Atoms
 
 from molpool_calc.atoms import CLOSED_SHELL
 from molpool_calc.bench.machine import machine, versions
-from molpool_calc.bench.peer import SCHNETPACK, Peer
+from molpool_calc.bench.peer import Peer, PeerFailure
 from molpool_calc.bench.row import Bench, Job, peer_job
 from molpool_calc.bench.steps import FRICTION_PER_FS, TEMPERATURE, TIMESTEP_FS
 from molpool_calc.bench.systems import bench_system
@@ -39,6 +42,7 @@ from molpool_calc.potential import NeuralPotential, PotentialSpec
 from molpool_calc.replicas import make_replicas, thermal_state
 
 GPU = torch.device("cuda")
+WORKER = Path(__file__).with_name("peers") / "schnetpack.py"
 ENGINES: tuple[Compile, ...] = ("never", "graph", "now")
 RECORDED = ("energy", "kinetic", "heat")
 PUBLISHED = {"kind": "painn", "n_features": 128, "n_interactions": 3, "n_rbf": 20}
@@ -89,11 +93,24 @@ def replica_steps(potential: NeuralPotential, n_replicas: int, mode: Compile) ->
     return steps
 
 
+def peer_facts(path: Path | None) -> dict[str, Any]:
+    """Return which model the peer runs."""
+    if path is not None:
+        return {"model_file": str(path.resolve()), "unit": "kcal/mol"}
+    return {"network": {**PUBLISHED, "cutoff": 5.0}}
+
+
 def replica_row(
-    potential: NeuralPotential, n: int, mode: Compile, peer: Peer | None, seconds: float
+    potential: NeuralPotential,
+    n: int,
+    mode: Compile,
+    peer: Peer | None,
+    facts: Mapping[str, Any],
+    seconds: float,
 ) -> Row:
     """Return replica-steps per second, and the peer's for the bare batch."""
     clocks: dict[str, Clock] = {"own": clock(replica_steps(potential, n, mode))}
+    failed: Row = {}
     if peer is not None:
         job = Job(
             system="ethanol",
@@ -103,8 +120,11 @@ def replica_row(
             batch=n,
             device="cuda",
         )
-        peer.prepare({**peer_job(job, 1), "network": {**PUBLISHED, "cutoff": 5.0}})
-        clocks["peer"] = peer.seconds
+        try:
+            peer.prepare({**peer_job(job, 1), **facts})
+            clocks["peer"] = peer.seconds
+        except PeerFailure as failure:
+            failed = {"peer_failure": str(failure)}
     found = {name: times.median for name, times in alternate(clocks, seconds).items()}
     return {
         "system": "ethanol",
@@ -114,6 +134,7 @@ def replica_row(
         "replica_steps_per_s": 1e3 / found["own"],
         "peer_ms_per_step": found.get("peer"),
         "ratio": found["peer"] / found["own"] if "peer" in found else None,
+        **failed,
     }
 
 
@@ -121,13 +142,15 @@ def jobs(arguments: Namespace) -> Iterator[tuple[str, Callable[[Peer | None], Ro
     """Yield what is to be timed, with a title."""
     bench = Bench(seconds=arguments.seconds)
     potential = painn(arguments.painn)
-    facts = {"network": {**PUBLISHED, "cutoff": 5.0}}
+    facts = peer_facts(arguments.painn)
 
     def row(job: Job) -> Callable[[Peer | None], Row]:
         return lambda peer: bench.row(job, peer, peer_facts=facts)
 
     def replicas(n: int, mode: Compile) -> Callable[[Peer | None], Row]:
-        return lambda peer: replica_row(potential, n, mode, peer, arguments.seconds)
+        return lambda peer: replica_row(
+            potential, n, mode, peer, facts, arguments.seconds
+        )
 
     def job(name: str, source: NeuralPotential, what: str, mode: Compile) -> Job:
         structure: Atoms = bench_system(name)
@@ -172,7 +195,7 @@ def main() -> None:
         with_peer = not arguments.no_peer and not title.startswith("so3lr")
         context: AbstractContextManager[Peer | None] = nullcontext()
         if with_peer:
-            context = Peer(SCHNETPACK, arguments.peer_python)
+            context = Peer(WORKER, arguments.peer_python)
         try:
             with context as peer:
                 found = make(peer)
@@ -185,7 +208,12 @@ def main() -> None:
         gc.collect()
         torch.cuda.empty_cache()
         if arguments.out is not None:
-            result = {"rows": rows, "machine": machine(), "versions": versions()}
+            result = {
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                "machine": machine(),
+                "versions": versions(),
+                "rows": rows,
+            }
             arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 
 

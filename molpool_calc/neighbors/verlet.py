@@ -44,7 +44,7 @@ class _Built:
     complete: bool
 
 
-MOST_UNCUT = 100_000
+MOST_UNCUT = 10_000
 """Pairs with a skin that a GPU works off sooner than the host would wait for a cut."""
 
 
