@@ -50,6 +50,8 @@ WATERS = ("water-64", "water-512", "water-4096")
 LONG_RANGE_CUTOFF = 12.0
 """Å, of SO3LR's electrostatics and dispersion."""
 
+SHOWN = ("ms_per_step", "peer_ms_per_step", "ratio", "floor_ms", "failure")
+
 Row = dict[str, Any]
 
 
@@ -185,36 +187,46 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
-    parser.add_argument("--only", default="", help="rows whose title has this in it")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of titles")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    context: AbstractContextManager[Peer | None] = nullcontext()
+    if not arguments.no_peer:
+        context = Peer(WORKER, arguments.peer_python)
     rows: list[Row] = []
-    for title, make in jobs(arguments):
-        if arguments.only not in title:
-            continue
-        with_peer = not arguments.no_peer and not title.startswith("so3lr")
-        context: AbstractContextManager[Peer | None] = nullcontext()
-        if with_peer:
-            context = Peer(WORKER, arguments.peer_python)
-        try:
-            with context as peer:
-                found = make(peer)
-        except Exception as error:  # the other rows are worth something
-            traceback.print_exc()
-            found = {"failure": f"{type(error).__name__}: {error}"}
-        rows.append({"title": title, **found})
-        shown = ("ms_per_step", "peer_ms_per_step", "ratio", "floor_ms", "failure")
-        print(title, {k: found[k] for k in shown if found.get(k) is not None})
+    with context as peer:
+        for title, make in jobs(arguments):
+            if any(part in title for part in arguments.only):
+                measured = measure(make, None if title.startswith("so3lr") else peer)
+                rows.append({"title": title, **measured})
+                shown = {k: v for k, v in measured.items() if k in SHOWN and v}
+                print(title, shown, flush=True)
+                write(rows, arguments.out)
+
+
+def measure(make: Callable[[Peer | None], Row], peer: Peer | None) -> Row:
+    """Return a row, or why there is none: the others are worth something."""
+    try:
+        return make(peer)
+    except Exception as error:
+        traceback.print_exc()
+        return {"failure": f"{type(error).__name__}: {error}"}
+    finally:
         gc.collect()
         torch.cuda.empty_cache()
-        if arguments.out is not None:
-            result = {
-                "date": f"{datetime.now(UTC):%Y-%m-%d}",
-                "machine": machine(),
-                "versions": versions(),
-                "rows": rows,
-            }
-            arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def write(rows: list[Row], out: Path | None) -> None:
+    """Write all rows so far."""
+    if out is None:
+        return
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
