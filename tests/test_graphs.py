@@ -32,10 +32,13 @@ from molpool_calc.compilation.builder import start_build
 from molpool_calc.compilation.capture import Recorded
 from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
 from molpool_calc.compilation.graphs import GraphEngine
-from molpool_calc.dynamics import _mode_of
+from molpool_calc.dynamics import DynamicsJob, _mode_of, run_dynamics
 from molpool_calc.engine import EagerEngine, Recordable
+from molpool_calc.md.manifest import read_manifest
+from molpool_calc.md.trajectory import read_run
 from molpool_calc.neighbors import dense_pairs, neighbor_list
 from molpool_calc.packing import pack, unpack
+from molpool_calc.storage import save_potential
 
 ASKED = frozenset({"energy", "forces", "dipole"})
 IN_CELLS = frozenset({"energy", "forces", "stress"})
@@ -148,8 +151,9 @@ def test_more_pairs_than_there_is_room_for_are_recorded_anew():
     assert (second, third, fourth) == (1, 2, 2)
 
 
-def test_shapes_take_turns_and_the_oldest_is_forgotten(monkeypatch):
-    monkeypatch.setattr(graphs, "N_KEPT", 2)
+@pytest.mark.parametrize(("limit", "value"), [("N_KEPT", 2), ("MOST_PAIRS", 420)])
+def test_shapes_take_turns_and_the_oldest_is_forgotten(monkeypatch, limit, value):
+    monkeypatch.setattr(graphs, limit, value)  # 81, 162 and 243 pairs
     graph, eager, rerun = engines()
     batches = [batch_of(*[ethanol()] * n) for n in (1, 2, 3)]
     pairs = [dense_pairs(batch) for batch in batches]
@@ -362,3 +366,31 @@ def test_code_compiled_for_a_gpu_is_recorded_and_right(tmp_path, monkeypatch):
             )
     assert graph.refusals == {}
     assert len(graph._graphs) == 2
+
+
+@pytest.mark.gpu
+def test_a_resumed_run_on_a_gpu_moves_on_bit_for_bit(tmp_path):
+    save_potential(
+        small_potential("painn", dtype=torch.float32, name="p"), tmp_path / "p"
+    )
+
+    def run(folder: str, n_steps: int, *, resume: bool = False):
+        job = DynamicsJob(
+            ensemble="nve",
+            n_steps=n_steps,
+            n_replicas=3,
+            temperature=50.0,
+            compile="graph",
+        )
+        place = tmp_path / folder
+        source = str(tmp_path / "p")
+        run_dynamics(
+            molecule("CH3CH2OH"), source, place, job, resume=resume, device="cuda"
+        )
+        assert read_manifest(place)["inputs"]["engine"] == "graph"
+        return read_run(place)
+
+    whole = run("one", 20)
+    run("two", 10)
+    halves = run("two", 20, resume=True)
+    np.testing.assert_array_equal(whole.positions, halves.positions)

@@ -73,7 +73,6 @@ class Buffers:
         n_pairs = neighbors.center.shape[0]
         self.is_exact = capacity is None
         self.capacity = n_pairs if capacity is None else capacity
-        self.is_dense = neighbors.n_dense is not None
         # molecules whose pairs are always as many need no image of an atom
         self._made_up = neighbors.shift is None and not self.is_exact
         self._periodic = _periodic(batch)

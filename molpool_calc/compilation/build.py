@@ -111,8 +111,10 @@ def compile_function(
     )
     # with reordering, torch 2.13 was seen to read sums before they are complete
     options: dict[str, Any] = {"reorder_for_locality": False, "cpp.threads": 1}
-    if inputs[0].is_cuda:  # what runs on the host is recorded once, then left out
-        options["aot_inductor.compile_wrapper_opt_level"] = "O0"
+    effort = "compile_wrapper_opt_level"
+    if inputs[0].is_cuda and hasattr(torch._inductor.config.aot_inductor, effort):
+        # what runs on the host is recorded once, then left out
+        options[f"aot_inductor.{effort}"] = "O0"
     torch._inductor.aoti_compile_and_package(
         exported, package_path=str(path), inductor_configs=options
     )

@@ -29,7 +29,10 @@ N_VERIFIED = 3
 JITTER = 0.05
 """Å, standard deviation of the displacements on which a graph is verified."""
 MOST_PAIRS = 400_000
-"""With more, a kernel takes longer than its launch, and graphs only cost memory."""
+"""With more, a kernel takes longer than its launch, and graphs only cost memory.
+
+All graphs that are kept have as many together, or there is one.
+"""
 
 Compute = Callable[[AtomsBatch, NeighborList, frozenset[str]], Prediction]
 
@@ -179,8 +182,7 @@ class GraphEngine:
             return None
         self._graphs[key] = variant, graph
         self._graphs.move_to_end(key)
-        if len(self._graphs) > N_KEPT:
-            self._graphs.popitem(last=False)
+        self._forget()
         return graph
 
     def _make(
@@ -209,6 +211,14 @@ class GraphEngine:
             expected = self.eager.compute(moved, pairs, properties)
             _require_equal(graph.run(moved, pairs), expected, self.dtype)
         return graph
+
+    def _forget(self) -> None:
+        """Let the graphs go that were unused for longest, where there are too many."""
+        while len(self._graphs) > 1:
+            n_pairs = sum(g.buffers.capacity for _, g in self._graphs.values())
+            if len(self._graphs) <= N_KEPT and n_pairs <= MOST_PAIRS:
+                return
+            self._graphs.popitem(last=False)
 
     def _demand_volume(self, cell: Tensor) -> None:
         """Check a cell once, since looking at it means waiting for the device."""

@@ -19,8 +19,9 @@ class NetworkForceField:
 
     Positions are integrated in float64 and cast to the engine's dtype for the network.
     On the CPU the answer depends on the positions alone: lists are cut at the cutoff in
-    canonical order whatever their history. On a GPU that holds for molecules of one
-    size with all their pairs; sums over listed pairs differ by rounding.
+    canonical order whatever their history. On a GPU forces do so for molecules of one
+    size with all their pairs; energies, dipoles and sums over listed pairs are added in
+    an order that differs from call to call.
 
     Args:
         engine: placed and frozen.
