@@ -1,7 +1,6 @@
 """All results of one evaluation in one buffer, so that one transfer moves them."""
 
 from collections.abc import Iterator, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +14,17 @@ TABLES = ("others", "weights")
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in a buffer; ``table`` is empty for a field by itself."""
+    """Where a tensor lies in a buffer; ``table`` is empty for a field by itself.
+
+    ``first`` counts items of its type from the start of the buffer.
+    """
 
     table: str
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
-    start: int
+    strides: tuple[int, ...]
+    first: int
 
 
 def pack(prediction: Prediction) -> tuple[UInt8[Tensor, " bytes"], list[Place]]:
@@ -31,10 +34,13 @@ def pack(prediction: Prediction) -> tuple[UInt8[Tensor, " bytes"], list[Place]]:
     """
     rows = sorted(named_tensors(prediction), key=lambda row: -row[1].dtype.itemsize)
     places, start = list[Place](), 0
-    for name, tensor in rows:
-        places.append(Place(*name, tensor.dtype, tuple(tensor.shape), start))
-        start += tensor.numel() * tensor.dtype.itemsize
-    flat = [tensor.contiguous().view(-1).view(torch.uint8) for _, tensor in rows]
+    flat = []
+    for name, given in rows:
+        tensor, size = given.contiguous(), given.dtype.itemsize
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        places.append(Place(*name, tensor.dtype, shape, strides, start // size))
+        start += tensor.numel() * size
+        flat.append(tensor.view(-1).view(torch.uint8))
     return torch.cat(flat), places
 
 
@@ -42,12 +48,11 @@ def unpack(buffer: UInt8[Tensor, " bytes"], places: Sequence[Place]) -> Predicti
     """Return the prediction whose tensors are views of the buffer."""
     fields: dict[str, Any] = {}
     typed: dict[torch.dtype, Tensor] = {}
-    for table, name, dtype, shape, start in places:
+    for table, name, dtype, shape, strides, first in places:
         if dtype not in typed:  # every type fits to the wider ones before it
             whole = buffer.shape[0] // dtype.itemsize * dtype.itemsize
             typed[dtype] = buffer[:whole].view(dtype)
-        first = start // dtype.itemsize
-        part = typed[dtype][first : first + prod(shape)].view(shape)
+        part = typed[dtype].as_strided(shape, strides, first)
         if table:
             fields.setdefault(table, {})[name] = part
         else:
