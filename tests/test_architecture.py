@@ -20,6 +20,7 @@ MODULES = {
 
 LAYERS = [
     "_version interfaces units elements segments pair_sums edges snapshot packing",
+    "kernels",
     "atoms neighbors networks poolings molecules foreign",
     "heads pair_terms",
     "potential",
@@ -77,6 +78,10 @@ BORDERS = {
     "safetensors": "storage",
     "scipy": "assignment spectra",
     "tqdm": "commands.console",
+    "triton": (
+        "kernels.triton_attention kernels.triton_degrees kernels.triton_heads "
+        "kernels.triton_painn kernels.triton_parts kernels.triton_schnet"
+    ),
     "vesin": "neighbors.backends",
     "pandas": "",
     "requests": "",
@@ -87,7 +92,7 @@ BORDERS = {
 """Library → the only modules that may import it."""
 
 PLACES = {
-    "torch.autograd.grad": "derivatives tangents",
+    "torch.autograd.grad": "derivatives kernels.messages tangents",
     "torch.func": "derivatives",
     "torch.compile": "",
     "torch.export": "compilation.build",
@@ -125,6 +130,7 @@ NO_TORCH = (
     "cli",
 )
 LIGHT = ("matplotlib", "h5py", "pandas", "sklearn", "rdkit", "molpool_calc.training")
+LIGHT += ("triton",)
 LIGHT += ("molpool_calc.md", "molpool_calc.spectra", "molpool_calc.commands")
 
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 60, 8

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import Edges
+from molpool_calc.kernels import InvariantFilter, PairSums
 from molpool_calc.networks.layers import LAYER_NORM_EPSILON, ResidualMLP, dense
 from molpool_calc.networks.pair_attention import (
     UnorderedPairs,
@@ -43,6 +44,16 @@ class RadialFilters(nn.Module):
         hidden = hidden.view(-1, self.n_filters, self.second.shape[1]).transpose(0, 1)
         return torch.baddbmm(self.bias + shift, hidden, self.second)
 
+    def one(
+        self, n: int, basis: Float[Tensor, "pairs rbf"]
+    ) -> Float[Tensor, "pairs features"]:
+        """Return filter ``n`` alone, without shift."""
+        width = self.second.shape[1]
+        chosen = slice(n * width, (n + 1) * width)
+        weight, bias = self.first.weight[chosen], self.first.bias[chosen]
+        hidden = nn.functional.silu(nn.functional.linear(basis, weight, bias))
+        return torch.addmm(self.bias[n], hidden, self.second[n])
+
 
 class SphericalFilters(nn.Module):
     """MLP_s(c(χ_j − χ_i)) of both filters of one layer."""
@@ -61,6 +72,13 @@ class SphericalFilters(nn.Module):
         hidden = nn.functional.silu(self.first.bias).view(2, 1, -1)
         return torch.baddbmm(self.bias, hidden, self.second)
 
+    def alone(self, k: int) -> InvariantFilter:
+        """Return filter ``k`` alone, without its shift."""
+        width = self.second.shape[1]
+        chosen = slice(k * width, (k + 1) * width)
+        first = self.first.weight[chosen].T.contiguous()
+        return InvariantFilter(first, self.first.bias[chosen], self.second[k])
+
     def forward(
         self,
         radial: Float[Tensor, "2 filtered features"],
@@ -74,7 +92,10 @@ class SphericalFilters(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class PairGeometry:
-    """What all layers need of the pairs; the envelope is over the norm."""
+    """What all layers need of the pairs; the envelope is over the norm.
+
+    ``kernels`` are given where they compute the attention.
+    """
 
     edges: Edges
     envelope: Float[Tensor, "... pairs 1"]
@@ -82,6 +103,7 @@ class PairGeometry:
     sums: DegreeSums
     n_degrees: int
     unordered: UnorderedPairs | None
+    kernels: PairSums | None = None
 
 
 class PairAttention(nn.Module):
@@ -108,7 +130,7 @@ class PairAttention(nn.Module):
         pairs: PairGeometry,
     ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
         """Return the changes of features and Euclidean variables."""
-        queries, keys, values = self._project(scalars)
+        queries, keys, values = self.project(scalars)
         products = query_times_key(pairs.edges, queries, keys) * filters
         alpha, beta = self._weights(products, pairs.envelope)
         change = sum_heads(pairs.edges, alpha, values)
@@ -131,7 +153,7 @@ class PairAttention(nn.Module):
         own = envelope.expand(2, *envelope.shape[-2:])
         return alpha * own[0], beta * own[1]
 
-    def _project(
+    def project(
         self, scalars: Float[Tensor, "atoms features"]
     ) -> tuple[
         Float[Tensor, "2 atoms features"],
@@ -181,6 +203,17 @@ class EuclideanLayer(nn.Module):
         pairs: PairGeometry,
     ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
         """Return both after the layer; ``euclidean=None`` stands for zeros."""
+        change, received = self.attend(scalars, euclidean, filters, pairs)
+        return self.update(scalars + change, euclidean, received, pairs)
+
+    def attend(
+        self,
+        scalars: Float[Tensor, "atoms features"],
+        euclidean: Float[Tensor, "atoms m_tot"] | None,
+        filters: Float[Tensor, "2 filtered features"],
+        pairs: PairGeometry,
+    ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
+        """Return the changes that the attention makes to both."""
         if euclidean is not None:
             invariants = pairs.sums(differences(pairs.edges, euclidean))
             if pairs.unordered is not None:
@@ -189,8 +222,18 @@ class EuclideanLayer(nn.Module):
         if pairs.unordered is not None:
             filters = pairs.unordered.both_ways(filters)
         change, received = self.attention(scalars, filters, pairs)
+        return change, received
+
+    def update(
+        self,
+        scalars: Float[Tensor, "atoms features"],
+        euclidean: Float[Tensor, "atoms m_tot"] | None,
+        received: Float[Tensor, "atoms m_tot"],
+        pairs: PairGeometry,
+    ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
+        """Return both after the exchange of what the attention gave."""
         euclidean = received if euclidean is None else euclidean + received
-        scalars = self.residual_1(self.norm_1(scalars + change))
+        scalars = self.residual_1(self.norm_1(scalars))
         exchanged = self.exchange(torch.cat((scalars, pairs.sums(euclidean)), dim=1))
         change, gain = torch.split(
             exchanged, [scalars.shape[1], pairs.n_degrees], dim=1

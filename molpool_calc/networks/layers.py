@@ -147,8 +147,14 @@ class RadialFilterInput(nn.Module):
 
     def forward(self, edges: Edges) -> Float[Tensor, "pairs rbf_plus_one"]:
         """Return [fc·φ_1 … fc·φ_K, fc] for every pair."""
-        envelope = self.envelope(edges.distances, self.cutoff)[:, None]
-        basis = self.basis(edges.distances)
+        return self.at(edges.distances)
+
+    def at(
+        self, distances: Float[Tensor, " pairs"]
+    ) -> Float[Tensor, "pairs rbf_plus_one"]:
+        """Return the same at given distances in Å."""
+        envelope = self.envelope(distances, self.cutoff)[:, None]
+        basis = self.basis(distances)
         return torch.cat((basis * envelope, envelope), dim=1)
 
 

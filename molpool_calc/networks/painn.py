@@ -13,13 +13,16 @@ Eq. 10 vector update Δv⃗^u        ``gate_update``·(U v⃗)
 r̂_ij points from the center i to the neighbor j.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
+from molpool_calc.kernels import DistanceFilter, painn_messages, sorted_pairs
 from molpool_calc.networks.layers import (
     CutoffFunction,
     RadialBasis,
@@ -36,6 +39,25 @@ from molpool_calc.pair_sums import (
     sum_neighbors,
 )
 
+Sums = tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms 3 features"]]
+"""What an atom receives: scalars and vectors."""
+
+
+def sum_messages(
+    edges: Edges,
+    filters: Float[Tensor, "pairs three_features"],
+    context: Float[Tensor, "atoms three_features"],
+    vectors: Float[Tensor, "atoms 3 features"] | None,
+) -> Sums:
+    """Return Δs^m (Eq. 7) and Δv⃗^m (Eq. 8); see ``PaiNNMessage``."""
+    gates = gather_neighbors(edges, filters, context)
+    gate_scalar, gate_direction, gate_vector = gates.chunk(3, dim=1)
+    change = sum_neighbors(edges, gate_scalar)
+    received = sum_directions(edges, gate_direction)
+    if vectors is None:
+        return change, received
+    return change, received + sum_gated_vectors(edges, gate_vector, vectors)
+
 
 class PaiNNMessage(nn.Module):
     """Messages from the neighbors (Eqs. 7 and 8), added to the features."""
@@ -48,22 +70,16 @@ class PaiNNMessage(nn.Module):
         self,
         scalars: Float[Tensor, "atoms features"],
         vectors: Float[Tensor, "atoms 3 features"] | None,
-        edges: Edges,
-        filters: Float[Tensor, "pairs three_features"],
-    ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms 3 features"]]:
+        sums: Callable[[Tensor, Tensor | None], Sums],
+    ) -> Sums:
         """Return both features after one round of messages.
 
-        ``vectors=None`` stands for the zeros of the first round; ``edges.vectors``
-        are unit vectors here.
+        ``vectors=None`` stands for the zeros of the first round; ``sums`` is
+        ``sum_messages`` of the pairs and filters of this round, or the kernel for it.
         """
-        context = gather_neighbors(edges, filters, self.context(scalars))
-        gate_scalar, gate_direction, gate_vector = context.chunk(3, dim=1)
-        scalars = scalars + sum_neighbors(edges, gate_scalar)
-        received = sum_directions(edges, gate_direction)
-        if vectors is None:
-            return scalars, received
-        received = received + sum_gated_vectors(edges, gate_vector, vectors)
-        return scalars, vectors + received
+        change, received = sums(self.context(scalars), vectors)
+        updated = scalars + change
+        return updated, received if vectors is None else vectors + received
 
 
 class PaiNNUpdate(nn.Module):
@@ -150,17 +166,54 @@ class PaiNN(nn.Module):
         self.updates = nn.ModuleList(
             PaiNNUpdate(n_features, epsilon) for _ in range(n_interactions)
         )
+        self._of_distance = [
+            DistanceFilter(_filter, self.radial, layer, cutoff=cutoff, n_rbf=n_rbf)
+            for layer in self.filters
+        ]
 
     def forward(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return scalar and vector features of every atom."""
-        radial = self.radial(edges)
         unit_edges = replace(edges, vectors=edges.vectors / edges.distances[:, None])
-        filters = [enveloped_linear(layer, radial) for layer in self.filters]
+        sums = self._sums(unit_edges)
         scalars, vectors = self.embedding(composition.atomic_numbers), None
         for layer, (message, update) in enumerate(
             zip(self.messages, self.updates, strict=True)
         ):
-            layer_filters = filters[layer % len(filters)]
-            scalars, vectors = message(scalars, vectors, unit_edges, layer_filters)
+            scalars, vectors = message(scalars, vectors, sums[layer % len(sums)])
             scalars, vectors = update(scalars, vectors)
         return AtomFeatures(scalars=scalars, vectors=vectors)
+
+    def _sums(self, edges: Edges) -> list[Callable[[Tensor, Tensor | None], Sums]]:
+        """Return ``sum_messages`` of these pairs for each filter, or its kernel."""
+        pairs = sorted_pairs(edges, self._of_distance)
+        if pairs is not None:
+            return [
+                partial(painn_messages, pairs, edges, filters, _written(edges, filters))
+                for filters in self._of_distance
+            ]
+        radial = self.radial(edges)
+        return [
+            partial(sum_messages, edges, enveloped_linear(layer, radial))
+            for layer in self.filters
+        ]
+
+
+def _written(edges: Edges, filters: DistanceFilter) -> Callable[..., Sums]:
+    """Return ``sum_messages`` as a function of all that it can be derived by."""
+
+    def written(
+        distances: Float[Tensor, " pairs"],
+        units: Float[Tensor, "pairs 3"],
+        context: Float[Tensor, "atoms three_features"],
+        vectors: Float[Tensor, "atoms 3 features"] | None,
+    ) -> Sums:
+        moved = replace(edges, distances=distances, vectors=units)
+        return sum_messages(moved, filters(distances), context, vectors)
+
+    return written
+
+
+def _filter(
+    radial: RadialFilterInput, layer: nn.Linear, distances: Float[Tensor, " pairs"]
+) -> Float[Tensor, "pairs three_features"]:
+    return enveloped_linear(layer, radial.at(distances))

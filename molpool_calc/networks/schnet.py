@@ -4,10 +4,14 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
 arXiv:1706.08566. The convolution is their Eq. 2 with the filter network of Sec. IV.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
+from molpool_calc.kernels import DistanceFilter, schnet_messages, sorted_pairs
 from molpool_calc.networks.layers import (
     CutoffFunction,
     RadialBasis,
@@ -17,6 +21,15 @@ from molpool_calc.networks.layers import (
     require_positive,
 )
 from molpool_calc.pair_sums import gather_neighbors, sum_neighbors
+
+
+def convolve(
+    edges: Edges,
+    filters: Float[Tensor, "pairs filters"],
+    values: Float[Tensor, "atoms filters"],
+) -> Float[Tensor, "atoms filters"]:
+    """Return Σ_j values_j ⊙ W(d_ij), Eq. 2."""
+    return sum_neighbors(edges, gather_neighbors(edges, filters, values))
 
 
 class SchNetInteraction(nn.Module):
@@ -34,14 +47,14 @@ class SchNetInteraction(nn.Module):
     def forward(
         self,
         scalars: Float[Tensor, "atoms features"],
-        edges: Edges,
-        basis: Float[Tensor, "pairs rbf"],
-        envelope: Float[Tensor, "pairs 1"],
+        sums: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "atoms features"]:
-        """Return the change of the features."""
-        filters = self.filter(basis) * envelope
-        messages = gather_neighbors(edges, filters, self.project(scalars))
-        change: Tensor = self.output(sum_neighbors(edges, messages))
+        """Return the change of the features.
+
+        ``sums`` is ``convolve`` with the pairs and filters of this block, or the
+        kernel for it.
+        """
+        change: Tensor = self.output(sums(self.project(scalars)))
         return change
 
 
@@ -92,15 +105,55 @@ class SchNet(nn.Module):
             cutoff_function=cutoff_function,
         )
         width = n_features if n_filters is None else n_filters
-        self.interactions = nn.ModuleList(
+        blocks = [
             SchNetInteraction(n_features, width, n_rbf) for _ in range(n_interactions)
-        )
+        ]
+        self.interactions = nn.ModuleList(blocks)
+        self._of_distance = [
+            DistanceFilter(
+                _filter, self.radial, block.filter, cutoff=cutoff, n_rbf=n_rbf
+            )
+            for block in blocks
+        ]
 
     def forward(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return scalar features of every atom."""
+        scalars = self.embedding(composition.atomic_numbers)
+        for interaction, sums in zip(self.interactions, self._sums(edges), strict=True):
+            scalars = scalars + interaction(scalars, sums)
+        return AtomFeatures(scalars=scalars, vectors=None)
+
+    def _sums(self, edges: Edges) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Yield ``convolve`` with pairs and filters of each block, or its kernel."""
+        pairs = sorted_pairs(edges, self._of_distance)
+        if pairs is not None:
+            for of_distance in self._of_distance:
+                written = _written(edges, of_distance)
+                yield partial(schnet_messages, pairs, edges, of_distance, written)
+            return
         basis = self.radial.basis(edges.distances)
         envelope = self.radial.envelope(edges.distances, self.cutoff)[:, None]
-        scalars = self.embedding(composition.atomic_numbers)
         for interaction in self.interactions:
-            scalars = scalars + interaction(scalars, edges, basis, envelope)
-        return AtomFeatures(scalars=scalars, vectors=None)
+            filters: Tensor = interaction.filter(basis)  # type: ignore[operator]
+            yield partial(convolve, edges, filters * envelope)
+
+
+def _written(
+    edges: Edges, filters: DistanceFilter
+) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
+    """Return ``convolve`` as a function of all that it can be derived by."""
+
+    def written(
+        distances: Float[Tensor, " pairs"], values: Float[Tensor, "atoms filters"]
+    ) -> tuple[Float[Tensor, "atoms filters"]]:
+        return (convolve(edges, filters(distances), values),)
+
+    return written
+
+
+def _filter(
+    radial: RadialFilterInput, filters: TwoLayer, distances: Float[Tensor, " pairs"]
+) -> Float[Tensor, "pairs filters"]:
+    envelope = radial.envelope(distances, radial.cutoff)[:, None]
+    filtered: Tensor = filters(radial.basis(distances)) * envelope
+    return filtered

@@ -16,6 +16,7 @@ w_ij = MLP_r(φ(d)) + MLP_s(c(χ_j−χ_i))  ``RadialFilters`` + ``SphericalFilt
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from math import sqrt
 
 import torch
@@ -23,7 +24,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
+from molpool_calc.kernels import PairSums, sorted_pairs
 from molpool_calc.networks.electron_embedding import ElectronEmbedding
+from molpool_calc.networks.euclidean_kernels import attend, filters_of_distance
 from molpool_calc.networks.euclidean_layers import (
     EuclideanLayer,
     PairGeometry,
@@ -136,6 +139,14 @@ class So3kratesEuclidean(nn.Module):
             for _ in range(n_interactions)
         )
 
+        self._of_distance = filters_of_distance(
+            self.basis,
+            self.radial,
+            [layer.spherical for layer in self.layers],  # type: ignore[misc]
+            cutoff=cutoff,
+            n_rbf=n_rbf,
+        )
+
     def embed(self, composition: Composition) -> Float[Tensor, "atoms features"]:
         """Return the features before the first layer, which no geometry changes."""
         parts = [self.embedding(composition.atomic_numbers)]
@@ -153,6 +164,8 @@ class So3kratesEuclidean(nn.Module):
     ) -> AtomFeatures:
         """Return the features after all layers from what ``embed`` gave."""
         pairs = self._pairs(edges)
+        if pairs.kernels is not None:
+            return self._interact_by_kernels(scalars, pairs)
         shift = torch.cat(
             [
                 layer.spherical.shift(initial=n == 0)  # type: ignore[operator,union-attr]
@@ -170,8 +183,21 @@ class So3kratesEuclidean(nn.Module):
             scalars, euclidean = layer(scalars, euclidean, own, pairs)
         return AtomFeatures(scalars=scalars, vectors=None)
 
+    def _interact_by_kernels(
+        self, scalars: Float[Tensor, "atoms features"], pairs: PairGeometry
+    ) -> AtomFeatures:
+        euclidean = None
+        for layer, filters in zip(self.layers, self._of_distance, strict=True):
+            assert isinstance(layer, EuclideanLayer)  # what the constructor made
+            change, received = attend(layer, scalars, euclidean, filters, pairs)
+            scalars, euclidean = layer.update(
+                scalars + change, euclidean, received, pairs
+            )
+        return AtomFeatures(scalars=scalars, vectors=None)
+
     def _pairs(self, edges: Edges) -> PairGeometry:
         envelope = self.envelope(edges.distances, self.cutoff)[:, None]
+        order = sorted_pairs(edges, list(chain(*self._of_distance)))
         scaled = [envelope * (1.0 / norm) for norm in dict.fromkeys(self.norms)]
         return PairGeometry(
             edges=edges,
@@ -180,6 +206,7 @@ class So3kratesEuclidean(nn.Module):
             sums=self.sums,
             n_degrees=self.n_degrees,
             unordered=unordered_pairs(edges),
+            kernels=None if order is None else PairSums(edges, order),
         )
 
 
