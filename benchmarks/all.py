@@ -12,6 +12,7 @@ an earlier result alone. ``--quick`` measures less and writes nothing without ``
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import cases_of_runs as runs
 import cases_of_steps as steps
@@ -38,6 +38,7 @@ from report import (
 from workbench import CannotRun, Result, Workbench
 
 from molpool_calc.bench.machine import machine, versions
+from molpool_calc.bench.peer import PeerFailure
 from molpool_calc.bench.row import Bench
 from molpool_calc.bench.systems import bench_system
 from molpool_calc.compilation.engine import prepare
@@ -61,19 +62,13 @@ CASES: dict[str, Callable[[Workbench], Result]] = {
     "gpu": runs.gpu,
 }
 """By the name of their file in ``results``, in the order of the tables."""
-PAINN, BOX = ("painn", "float32", False), ("painn", "float32", True)
-COMPILED = {
-    "ethanol-painn": (PAINN, ("painn", "float64", False)),
-    "ethanol-schnet": (("schnet", "float32", False), ("schnet", "float64", False)),
-    "aspirin-painn": (("aspirin", "float32", False),),
-    "water-painn": (BOX,),
-    "ethanol-batch": (PAINN,),
-    "so3lr": (("so3lr", "float32", False),),
-    "scaling": (BOX,),
-    "batches": (PAINN,),
-    "xtb": (PAINN,),
-}
-"""What cases need compiled: checkpoint, dtype, periodic."""
+COMPILED = (
+    *(("painn", "float32", False), ("painn", "float64", False)),
+    *(("schnet", "float32", False), ("schnet", "float64", False)),
+    *(("aspirin", "float32", False), ("painn", "float32", True)),
+    ("so3lr", "float32", False),
+)
+"""What is compiled beforehand, two at a time: checkpoint, dtype, periodic."""
 SECONDS, QUICK_SECONDS = 4.0, 0.8
 
 
@@ -91,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         bench = make_workbench(arguments, Path(scratch))
         if not arguments.quick:
-            compile_beforehand(arguments.only, bench)
+            compile_beforehand(bench)
         for name in arguments.only:
             measure(name, bench, out)
     if out == RESULTS:
@@ -116,8 +111,8 @@ def say(sentence: str) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {sentence}\n")
 
 
-def compile_beforehand(names: list[str], bench: Workbench) -> None:
-    """Compile what cases need on all cores, since one compiler uses one."""
+def compile_beforehand(bench: Workbench) -> None:
+    """Compile what the rows need on all cores, since one compiler uses one."""
 
     def build(job: tuple[str, str, bool]) -> None:
         what, dtype, periodic = job
@@ -138,40 +133,27 @@ def compile_beforehand(names: list[str], bench: Workbench) -> None:
 
     bench_system("ethanol")  # files are read before threads are many
     with ThreadPoolExecutor(bench.cores) as pool:
-        needed = (job for name in names for job in COMPILED.get(name, ()))
-        list(pool.map(build, dict.fromkeys(needed)))
+        list(pool.map(build, COMPILED))
 
 
 def measure(name: str, bench: Workbench, out: Path | None) -> None:
     """Run one case and write its file; one that fails does not stop the others."""
-    title = str(CASES[name].__doc__).splitlines()[0]
+    case, before = CASES[name], machine()
+    title = str(case.__doc__).splitlines()[0]
     say(f"{name}: {title}")
+    start = time.perf_counter()
     try:
-        content = measured(name, bench)
+        result = case(bench)
     except CannotRun as reason:
         say(f"{name} cannot run here: {reason}")
         return
-    except Exception:  # whatever it is, the other rows are worth something
+    except (PeerFailure, RuntimeError, ValueError, subprocess.SubprocessError):
         say(f"{name} failed")
         traceback.print_exc()
         return
-    if not content["rows"]:
-        say(f"{name} is left out by --quick")
-        return
-    for line in [*goal_lines(content), *row_lines(content["rows"])]:
-        say(line)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**content, "title": title}, indent=1)
-        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def measured(name: str, bench: Workbench) -> dict[str, Any]:
-    """Return the rows of a case, with what must be said of the machine."""
-    before, start = machine(), time.perf_counter()
-    result = CASES[name](bench)
-    return {
+    content = {
         "name": name,
+        "title": title,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "seconds": time.perf_counter() - start,
         "machine": {**before, "load_at_end": machine()["load"]},
@@ -179,6 +161,12 @@ def measured(name: str, bench: Workbench) -> dict[str, Any]:
         "goals": [dataclasses.asdict(goal) for goal in result.goals],
         "rows": result.rows,
     }
+    for line in [*goal_lines(content), *row_lines(result.rows)]:
+        say(line)
+    if out is not None and result.rows:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content, indent=1, allow_nan=False)
+        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
