@@ -40,6 +40,29 @@ def test_simulating_as_advised_gives_the_precision_that_was_asked_for():
     assert np.mean(reached) == pytest.approx(target, rel=0.08)
 
 
+def test_advice_from_few_replicas_is_right_on_average():
+    """One thermal mode: σ = μ, so that (1.96/0.05)² = 1537 replicas are needed."""
+    x = np.arange(100.0, 140.0, 4.0)
+    line = np.exp(-0.5 * ((x - 120.0) / 6.0) ** 2)
+    rng, needed = np.random.default_rng(0), []
+    for _ in range(700):
+        units = rng.exponential(size=(8, 1)) * line
+        spectrum = spectrum_from_units(x, units, unit="km/mol per cm-1", facts=FACTS)
+        needed.append(8 + convergence(spectrum).bands[0].units_more)
+    # the bare ratio of moments is 11 % too small
+    assert np.mean(needed) == pytest.approx(1537, rel=0.06)
+
+
+def test_the_half_width_is_that_of_student():
+    units = np.array([0.9, 1.0, 1.0, 1.1])[:, None] * np.ones(20)
+    spectrum = spectrum_from_units(
+        np.arange(20.0), units, unit="km/mol per cm-1", facts=FACTS
+    )
+    # standard deviation 0.08165, Student's t(3) = 3.1824
+    total = convergence(spectrum).bands[0]
+    assert total.relative_95 == pytest.approx(3.1824 * 0.08165 / 2.0, rel=1e-3)
+
+
 def test_the_bands_are_the_largest_ones_from_valley_to_valley():
     found = convergence(thermal_units(400, 0)).bands
     assert [band.name for band in found] == [

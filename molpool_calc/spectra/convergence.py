@@ -6,7 +6,8 @@ from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from jaxtyping import Float
+from scipy.special import ndtri, stdtrit
 
 from molpool_calc.spectra.confidence import CONFIDENCE, FEWEST_UNITS
 from molpool_calc.spectra.spectrum import Spectrum, band_integrals, peaks
@@ -104,11 +105,12 @@ class Convergence:
 def convergence(spectrum: Spectrum, *, target: float = TARGET) -> Convergence:
     """Return how much longer to simulate for bands known to a relative precision.
 
-    The integral of a band over ``n`` independent units with mean ``m`` and standard
-    deviation ``s`` has the relative 95 % half-width ``r = 1.96·s/(m√n)``. It falls
-    with ``√n``, so ``n·(r/target)²`` units are needed. From ``n`` units, ``s`` and so
-    the advice are themselves uncertain, by a factor of about ``1 ± 2/√(2n)`` in the
-    number of units.
+    The integral of a band over ``n`` independent units with mean ``μ`` and standard
+    deviation ``σ`` has the relative 95 % half-width ``r = t·σ/(μ√n)`` with Student's
+    quantile ``t`` for ``n - 1`` degrees of freedom; the units needed are the fewest
+    with ``r`` below the target. The advice is right on average, but from ``n`` units
+    ``σ/μ`` and so the advice are themselves uncertain, by a factor of about
+    ``1 ± 2/√(2n)`` in the number of units.
 
     The bands are the three with the largest integrals, each from valley to valley.
     Whether longer replicas would do instead of more of them depends on how fast the
@@ -171,18 +173,45 @@ def _band(
     target: float,
 ) -> BandConvergence | None:
     integrals = band_integrals(spectrum, low, high)
-    n_units, mean = len(integrals), float(integrals.mean())
+    mean = float(integrals.mean())
     if mean <= 0.0:
         return None
-    normal = -float(ndtri((1.0 - CONFIDENCE) / 2.0))
-    relative = normal * float(integrals.std(ddof=1)) / (mean * sqrt(n_units))
-    more = max(0, ceil(n_units * (relative / target) ** 2) - n_units)
+    variance = _relative_variance(integrals)
+    more = max(0, _units_for(variance, target) - len(integrals))
     return BandConvergence(
         name=name,
         low_cm1=low,
         high_cm1=high,
         value=mean,
-        relative_95=relative,
+        relative_95=_half_width(variance, len(integrals)),
         units_more=more,
         picoseconds_more=more * length_ps,
     )
+
+
+def _relative_variance(integrals: Float[np.ndarray, " units"]) -> float:
+    """Return the variance of a unit over its squared mean, ``σ²/μ²``.
+
+    The ratio of moments ``c = s²/m²`` is too small from few units. For gamma-distributed
+    ones, in which ``c`` and ``m`` are independent, it has the expectation
+    ``v/(1 + v/n)`` with the true ``v``, and about the relative variance ``(2 + 2v)/n``:
+    ``c + c²/(n + 2 + 2c)`` is free of the error of order 1/n.
+    """
+    n_units = len(integrals)
+    ratio = float(integrals.var(ddof=1) / integrals.mean() ** 2)
+    return ratio + ratio**2 / (n_units + 2.0 + 2.0 * ratio)
+
+
+def _half_width(variance: float, n_units: int) -> float:
+    """Return half the relative width of the 95 % interval of Student."""
+    student = -float(stdtrit(n_units - 1, (1.0 - CONFIDENCE) / 2.0))
+    return student * sqrt(variance / n_units)
+
+
+def _units_for(variance: float, target: float) -> int:
+    """Return the least number of units whose interval is as narrow as the target."""
+    normal = -float(ndtri((1.0 - CONFIDENCE) / 2.0))
+    n_units = max(2, ceil(variance * (normal / target) ** 2))
+    while _half_width(variance, n_units) > target:  # at most a few times
+        n_units += 1
+    return n_units
