@@ -40,9 +40,11 @@ from molpool_calc.spectra import (
     total_integral,
     write_spectrum,
 )
-from molpool_calc.statics import harmonic_result, relax
+from molpool_calc.statics import TIGHT_FMAX, harmonic_result, relax
 
 SPECTRUM_FILE = "spectrum_ir.csv"
+RELAXATION = 1000
+"""Most steps of the relaxation before the run."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +119,8 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
 
     Raises:
         ValueError: a periodic structure, a potential without dipole, a folder in use,
-            a structure the potential does not cover, or a pooling unsuitable for it.
+            a structure the potential does not cover, a pooling unsuitable for it, or
+            a relaxation that finds no minimum.
     """
     started = time.perf_counter()
     calculator = calculator_of_run(potential, job.dynamics, folder, resume, device)
@@ -125,9 +128,8 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     require_forces(calculator, atoms, job.dynamics)
     _require_length(job)
     check_output(folder, resume=resume, force=force)
-    relaxed = relax(atoms, potential, device=device, forces=job.forces).atoms
+    relaxed = _minimum(atoms, potential, device, job.forces)
     vibrations = harmonic_result(relaxed, potential, device=device, forces=job.forces)
-    harmonic = vibrations.spectrum
     dynamics = job.dynamics
     place = (folder, resume, progress)
     recording = recording_of_run(
@@ -137,30 +139,58 @@ def run_infrared(  # noqa: PLR0913 - keyword-only
     outcome = run_replicas(calculator, relaxed, dynamics, recording, progress)
     write(folder / "relaxed.xyz", relaxed, format="extxyz")
     write_harmonic(folder, vibrations)
-    spectrum = comparison = assignment = None
-    if _finest((outcome.good_steps - 1) * job.timestep_fs) < MAXIMUM:
-        spectrum = _spectrum(folder, job, outcome)
-        if is_assignable(folder, harmonic):
-            assignment = assign_run(folder, spectrum)
-        if isinstance(experiment, MeasuredSpectrum):
-            comparison = compare_run(
-                folder,
-                spectrum,
-                experiment,
-                scale=job.wavenumber_scale,
-                assignment=assignment,
-            )
-        shown = _Shown(spectrum, assignment, comparison, harmonic)
+    shown = _interpret(folder, job, outcome, vibrations.spectrum, experiment)
+    if shown is not None:
         shown.draw(folder, title, experiment)
     return InfraredResult(
         outcome=outcome,
-        spectrum=spectrum,
-        assignment=assignment,
-        comparison=comparison,
-        harmonic=harmonic,
+        spectrum=None if shown is None else shown.spectrum,
+        assignment=None if shown is None else shown.assignment,
+        comparison=None if shown is None else shown.comparison,
+        harmonic=vibrations.spectrum,
         relaxed=relaxed,
         seconds=time.perf_counter() - started,
     )
+
+
+def _minimum(
+    atoms: Atoms, potential: Potentials, device: str, forces: str | None
+) -> Atoms:
+    """Return the relaxed structure, the only one whose vibrations mean anything."""
+    done = relax(atoms, potential, steps=RELAXATION, device=device, forces=forces)
+    if not done.converged:
+        raise ValueError(
+            f"the relaxation did not reach {TIGHT_FMAX:g} eV/Å in {done.n_steps} steps "
+            f"(largest force {done.fmax:.3g} eV/Å), but an infrared run starts from a "
+            "minimum; relax the structure first with molpool relax --steps, or take "
+            "another potential"
+        )
+    return done.atoms
+
+
+def _interpret(
+    folder: Path,
+    job: InfraredJob,
+    outcome: RunOutcome,
+    harmonic: HarmonicSpectrum,
+    experiment: Measured | None,
+) -> "_Shown | None":
+    """Write spectrum, assignment and comparison, as far as the run allows them."""
+    if _finest((outcome.good_steps - 1) * job.timestep_fs) >= MAXIMUM:
+        return None
+    spectrum = _spectrum(folder, job, outcome)
+    assignment = comparison = None
+    if is_assignable(folder, harmonic):
+        assignment = assign_run(folder, spectrum)
+    if isinstance(experiment, MeasuredSpectrum):
+        comparison = compare_run(
+            folder,
+            spectrum,
+            experiment,
+            scale=job.wavenumber_scale,
+            assignment=assignment,
+        )
+    return _Shown(spectrum, assignment, comparison, harmonic)
 
 
 def _spectrum(folder: Path, job: InfraredJob, outcome: RunOutcome) -> Spectrum:

@@ -21,6 +21,8 @@ CPU = torch.device("cpu")
 CUTOFF = 4.0
 ELEMENTS = (1, 6, 7, 8)
 REFERENCE = {1: -13.6, 6: -1030.25, 7: -1485.5, 8: -2042.125}
+WITH_MINIMUM = 2
+"""Seed of the weights of PaiNN that have a minimum near formaldehyde."""
 SIZES = {"n_features": 12, "n_interactions": 2, "n_rbf": 6}
 ATTENTION = {"n_heads": 3, "degrees": [1, 2]}
 NETWORKS = {

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from small_potentials import small_potential
+from command_line import contents
+from small_potentials import WITH_MINIMUM, small_potential
 
+from molpool_calc import infrared
 from molpool_calc.cli import main
 from molpool_calc.harmonic_file import read_harmonic
 from molpool_calc.infrared import run_infrared
@@ -27,8 +29,13 @@ FILES = {
 }
 
 
-def folder_of(path: Path, heads: tuple[str, ...] = ("energy", "dipole")) -> str:
-    save_potential(small_potential(dtype=torch.float32, heads=heads), path)
+def folder_of(
+    path: Path,
+    heads: tuple[str, ...] = ("energy", "dipole"),
+    seed: int = WITH_MINIMUM,
+) -> str:
+    made = small_potential(dtype=torch.float32, heads=heads, seed=seed)
+    save_potential(made, path)
     return str(path)
 
 
@@ -130,6 +137,32 @@ def test_a_potential_without_dipole_is_refused(
     assert main(words(bare, tmp_path / "ir")) == 2
     assert "predicts no dipole" in capsys.readouterr().err
     assert not (tmp_path / "ir").exists()
+
+
+def test_a_structure_without_minimum_is_refused_before_the_run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # the weights of seed 0 pull two atoms into each other, and never relax
+    endless = folder_of(tmp_path / "endless", seed=0)
+    monkeypatch.setattr(infrared, "RELAXATION", 30)
+    assert main(words(endless, tmp_path / "ir")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did not reach 0.0001 eV/Å in 30 steps" in line
+    assert "relax the structure first" in line
+    assert not (tmp_path / "ir").exists()
+
+
+def test_a_structure_without_minimum_replaces_no_run(
+    potential: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ir"
+    assert main(words(potential, folder)) == 0
+    before = contents(folder)
+    monkeypatch.setattr(infrared, "RELAXATION", 2)
+    assert main(words(potential, folder, "--force")) == 2
+    assert contents(folder) == before
 
 
 def test_a_periodic_structure_is_refused(potential: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_potentials import small_potential
+from small_potentials import WITH_MINIMUM, small_potential
 
 from molpool_calc.cli import main
 from molpool_calc.commands.quantum import table_of
@@ -22,7 +22,7 @@ from molpool_calc.storage import save_potential
 @pytest.fixture(scope="module")
 def potential(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("potential")
-    save_potential(small_potential(dtype=torch.float32), folder)
+    save_potential(small_potential(dtype=torch.float32, seed=WITH_MINIMUM), folder)
     return str(folder)
 
 

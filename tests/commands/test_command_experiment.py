@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 from command_line import CommandLine
 from jcamp_files import block, gaussian, write
+from small_potentials import WITH_MINIMUM, small_potential
+
+from molpool_calc.storage import save_potential
 
 X = np.linspace(500.0, 3900.0, 1701)
 SHORT = ("--picoseconds", "0.1", "--equilibration-ps", "0.005", "--temperature", "10")
 SHORT += ("--guard", "off")  # random weights let atoms meet
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiment") / "random"
+    save_potential(small_potential(seed=WITH_MINIMUM), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
