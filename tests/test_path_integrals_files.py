@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from molpool_calc.md.manifest import read_manifest
+from molpool_calc.path_integrals import run
 from molpool_calc.path_integrals.child import without_rigid_motion
 from molpool_calc.path_integrals.input import Forces, input_text, structure_text
 from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
@@ -136,6 +138,43 @@ def test_jobs_without_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         RingPolymerJob(**changes)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("temperature", "picoseconds", "timestep_fs", "equilibration_ps"),
+        *("relaxation_fs", "centroid_fs", "damping"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_a_sentence(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value:g}; give a positive num"):
+        RingPolymerJob(**{name: value})
+
+
+def test_the_manifest_comes_first_so_that_a_torn_start_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ipi")
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    atoms, folder = Atoms("H"), tmp_path / "rings"
+    job, header = RingPolymerJob(beads=2, replicas=1), {"inputs": {"beads": 2}}
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_write_replica", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.run_with_forces(atoms, Forces(), folder, job, header=header)
+    assert read_manifest(folder)["status"] == "running"
+    # it can go on, and is not taken for somebody's files
+    with pytest.raises(ValueError, match="already holds a run"):
+        run.run_with_forces(atoms, Forces(), folder, job, header=header)
+    monkeypatch.setattr(run, "run_replicas", lambda *_folders, **_options: None)
+    run.run_with_forces(atoms, Forces(), folder, job, header=header, resume=True)
+    assert read_manifest(folder)["status"] == "finished"
+    assert (folder / "replica_0" / "production.xml").is_file()
 
 
 def test_stiff_modes_and_low_temperatures_ask_for_more_beads() -> None:

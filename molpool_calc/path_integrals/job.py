@@ -1,13 +1,18 @@
 """What decides a run of ring polymers."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 from molpool_calc.compilation.engine import Compile
 from molpool_calc.units import BOLTZMANN, INVERSE_CM
 
 SAMPLING_FS = 1.0
 """Longest interval between two dipoles: they hold up to 16 700 cm⁻¹."""
+
+_POSITIVE = (
+    *("temperature", "picoseconds", "timestep_fs", "equilibration_ps"),
+    *("relaxation_fs", "centroid_fs", "damping"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +62,10 @@ class RingPolymerJob:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; give a positive integer"
                 )
-        for name in ("temperature", "picoseconds", "timestep_fs", "equilibration_ps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name):g}; give a positive number"
-                )
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value:g}; give a positive number")
         if self.n_steps < self.stride:
             raise ValueError(
                 f"{self.picoseconds:g} ps are too short for a spectrum of quantum "
