@@ -1,6 +1,7 @@
 """``molpool ir --beads``: both spectra in one folder, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from small_potentials import WITH_MINIMUM, small_potential
 
 from molpool_calc.cli import main
 from molpool_calc.commands.quantum import table_of
+from molpool_calc.md.manifest import FORMAT, write_manifest
 from molpool_calc.path_integrals import run
 from molpool_calc.path_integrals.infrared import lowest_energy
 from molpool_calc.path_integrals.job import RingPolymerJob
@@ -52,6 +54,17 @@ def test_both_spectra_are_written_and_compared(
     assert spectrum.metadata["verlet_timestep_fs"] == 0.25
     classical = read_spectrum(folder / "spectrum_ir.csv")
     assert "beads" not in classical.metadata
+    # the spectrum can be made again, and coarser
+    place = folder / "quantum"
+    assert main(["spectrum", str(place)]) == 0
+    again = (place / "spectrum_ir.csv").read_bytes()
+    assert again == (folder / "spectrum_ir_quantum.csv").read_bytes()
+    wide = ["--resolution", "2000", "--window", "hann", "--plot", "--json"]
+    capsys.readouterr()
+    assert main(["spectrum", str(place), *wide]) == 0
+    stated = json.loads(capsys.readouterr().out)["metadata"]
+    assert (stated["resolution_cm1"], stated["window"]) == (2000.0, "hann")
+    assert stated["beads"] == 2
     # going on where everything is done changes nothing
     first = (folder / "spectrum_ir_quantum.csv").read_bytes()
     assert main(words(potential, folder, *rings, "--resume")) == 0
@@ -60,6 +73,28 @@ def test_both_spectra_are_written_and_compared(
     other = ["--beads", "3", *rings[2:], "--resume"]
     assert main(words(potential, folder, *other)) == 2
     assert "another beads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "vdos"], "records dipoles only .* give --kind ir"),
+        (["--temperature", "300"], "--temperature means nothing .* run states it"),
+        (["--assign"], "--assign means nothing to the run of ring polymers"),
+    ],
+)
+def test_what_rings_do_not_have_is_refused_in_a_sentence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    stated = {"format": FORMAT, "status": "running", "inputs": {}, "n_steps": 8}
+    write_manifest(tmp_path, {**stated, "dynamics": {"beads": 2}})
+    assert main(["spectrum", str(tmp_path), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json"}
 
 
 def test_without_ipi_nothing_is_computed(

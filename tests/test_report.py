@@ -392,7 +392,9 @@ def test_colours_are_what_the_calculator_says(run: Path, potential: Path) -> Non
     colours = {each["name"]: each["values"] for each in trajectory["colours"]}
     sizes = np.linalg.norm(atoms.get_forces(), axis=1)
     np.testing.assert_allclose(colours["force"][1][-4:], sizes, atol=1e-3 * sizes.max())
-    np.testing.assert_allclose(colours["charge"][1][-4:], atoms.get_charges(), atol=1e-3)
+    np.testing.assert_allclose(
+        colours["charge"][1][-4:], atoms.get_charges(), atol=1e-3
+    )
     shown = np.array(trajectory["positions"][1][-12:]).reshape(4, 3)
     np.testing.assert_allclose(
         shown - shown[0], atoms.positions - atoms.positions[0], atol=2e-3

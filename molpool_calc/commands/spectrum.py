@@ -23,6 +23,12 @@ from molpool_calc.commands.spectrum_files import (
     spectrum_of_arguments,
     sticks_of,
 )
+from molpool_calc.commands.spectrum_kinds import (
+    KINDS,
+    add_options_of_kinds,
+    options_of_kind,
+)
+from molpool_calc.commands.spectrum_rings import are_rings, spectrum_of_rings
 
 if TYPE_CHECKING:
     from molpool_calc.spectra import HarmonicSpectrum, MeasuredSpectrum, Spectrum
@@ -32,29 +38,6 @@ HELP = (
     "compute an absolute infrared or Raman spectrum or the density of states of a run"
 )
 WINDOWS = ("blackman-harris", "hann", "cosine-squared", "gaussian", "exponential")
-CORRECTIONS = ("harmonic", "standard", "schofield", "classical")
-POLARIZATIONS = (
-    "unpolarized",
-    "parallel",
-    "perpendicular",
-    "isotropic",
-    "anisotropic",
-)
-KINDS = ("ir", "raman", "vdos")
-# Options that not all kinds have, with those that do.
-_BELONG = {
-    "quantum_correction": ("ir", "raman"),
-    "temperature": ("ir", "raman"),
-    "laser_nm": ("raman",),
-    "polarization": ("raman",),
-    "quantity": ("raman",),
-    "per": ("vdos",),
-    "assign": ("ir",),
-    "experiment": ("ir",),
-    "scale_wavenumbers": ("ir",),
-}
-# Those that the estimate of the spectrum does not depend on.
-_AFTERWARDS = ("assign", "experiment", "scale_wavenumbers")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -71,8 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="SOURCE",
         type=Path,
         nargs="+",
-        help="folder of a run of molpool md or ir, or trajectories that ASE reads "
-        "(several of them are replicas)",
+        help="folder of a run of molpool md or ir, that of its ring polymers, or "
+        "trajectories that ASE reads (several of them are replicas)",
     )
     add_files(parser)
     add(
@@ -112,40 +95,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "(needs harmonic.json and md --every 7 or less at 0.5 fs)",
     )
     add_experiment(parser)
-    _add_options_of_kinds(parser)
-
-
-def _add_options_of_kinds(parser: ArgumentParser) -> None:
-    """Add options without default values, so that a misplaced one is noticed."""
-    add = parser.add_argument
-    add(
-        "--quantum-correction",
-        choices=CORRECTIONS,
-        help="of ir and raman: of the classical autocorrelation (default: harmonic)",
-    )
-    add(
-        "--temperature",
-        type=float,
-        help="of ir and raman: in K, where none is stated (default of trajectory "
-        "files: as their atoms move)",
-    )
-    add("--laser-nm", type=float, help="of raman: wavelength (default: 532)")
-    add(
-        "--polarization",
-        choices=POLARIZATIONS,
-        help="of raman: of the scattered light, or a part of it (default: unpolarized)",
-    )
-    add(
-        "--quantity",
-        choices=("cross-section", "activity"),
-        help="of raman: differential cross section of Stokes scattering, or activity "
-        "(default: cross-section)",
-    )
-    add(
-        "--per",
-        choices=("element", "atom"),
-        help="of vdos: whose shares to give in further columns (default: element)",
-    )
+    add_options_of_kinds(parser)
 
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
@@ -157,8 +107,7 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         write_spectrum,
     )
 
-    kind = arguments.kind
-    options = _options(arguments)
+    options = options_of_kind(arguments)
     demand_run(arguments, are_files(arguments))
     measured = measured_of(arguments, console)
     spectrum = _compute(arguments, options, console)
@@ -174,10 +123,10 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     total = total_integral(spectrum)
     return {
         **files,
-        "kind": kind,
+        "kind": arguments.kind,
         "unit": spectrum.unit,
         "peaks": peak_list(spectrum),
-        **_integrals(kind, spectrum, total.value),
+        **_integrals(arguments.kind, spectrum, total.value),
         "integrated_95_percent": [total.lower, total.upper],
         "convergence": convergence(spectrum).describe(),
         "metadata": dict(spectrum.metadata),
@@ -190,6 +139,8 @@ def _compute(
 ) -> "Spectrum":
     if are_files(arguments):
         return spectrum_of_arguments(arguments, options, console)
+    if are_rings(arguments.sources[0]):
+        return spectrum_of_rings(arguments)
     from molpool_calc.run_spectrum import spectrum_of_run  # noqa: PLC0415
 
     return spectrum_of_run(
@@ -227,37 +178,6 @@ def _draw(
         )
     else:
         plot_spectrum(spectrum, path, title=title, sticks=sticks)
-
-
-def _options(arguments: Namespace) -> dict[str, Any]:
-    """Return the options of the kind that were given.
-
-    Raises:
-        ValueError: one of another kind was given.
-    """
-    given = {
-        name: getattr(arguments, name)
-        for name in _BELONG
-        if getattr(arguments, name) is not None
-    }
-    for name in given:
-        if arguments.kind not in _BELONG[name]:
-            raise ValueError(
-                f"--{name.replace('_', '-')} means nothing to a spectrum of kind "
-                f"{arguments.kind}; leave it out, or give --kind "
-                f"{' or '.join(_BELONG[name])}"
-            )
-    for name in _AFTERWARDS:
-        given.pop(name, None)
-    if "quantum_correction" in given:
-        given["correction"] = given.pop("quantum_correction")
-    if arguments.kind == "raman":
-        from molpool_calc.spectra import Scattering  # noqa: PLC0415 - light start
-
-        names = ("laser_nm", "polarization", "quantity")
-        chosen = {name: given.pop(name) for name in names if name in given}
-        given["scattering"] = Scattering(**chosen)
-    return given
 
 
 def _integrals(kind: str, spectrum: "Spectrum", value: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from molpool_calc.commands.console import Console
 from molpool_calc.commands.options import POTENTIAL_HELP, add_device, add_dtype
 
 if TYPE_CHECKING:
+    from molpool_calc.estimates import Fineness
     from molpool_calc.spectra import HarmonicSpectrum, Spectrum
 
 # Options that mean something to trajectory files only, with their defaults.
@@ -128,7 +129,6 @@ def spectrum_of_arguments(
     arguments: Namespace, options: dict[str, Any], console: Console
 ) -> "Spectrum":
     """Return the spectrum of trajectory files."""
-    from molpool_calc.estimates import Fineness  # noqa: PLC0415 - light start
     from molpool_calc.file_spectrum import FileJob, spectrum_of_files  # noqa: PLC0415
 
     stated = options.pop("temperature", None)
@@ -143,15 +143,21 @@ def spectrum_of_arguments(
         cache=arguments.out,
         temperature=stated,
     )
-    fineness = Fineness(
+    return spectrum_of_files(
+        arguments.sources, job, fineness_of(arguments), options, console.bars("frame")
+    )
+
+
+def fineness_of(arguments: Namespace) -> "Fineness":
+    """Return the resolution and range that were asked for."""
+    from molpool_calc.estimates import Fineness  # noqa: PLC0415 - light start
+
+    return Fineness(
         resolution=arguments.resolution,
         window=arguments.window,
         biased=not arguments.unbiased,
         maximum=arguments.maximum,
         highest_wavenumber=arguments.highest_wavenumber,
-    )
-    return spectrum_of_files(
-        arguments.sources, job, fineness, options, console.bars("frame")
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from molpool_calc.calculator import MolPoolCalculator
 from molpool_calc.dynamics import ProgressBar
+from molpool_calc.estimates import Fineness
 from molpool_calc.md.run_files import MANIFEST, RINGS
 from molpool_calc.path_integrals.job import RingPolymerJob, advised_beads
 from molpool_calc.path_integrals.read import read_properties
@@ -81,7 +82,7 @@ def add_quantum_spectrum(  # noqa: PLR0913 - keyword-only
         device=device,
         progress=progress,
     )
-    quantum = quantum_spectrum(place, resolution=resolution)
+    quantum = quantum_spectrum(place, Fineness(resolution=resolution))
     write_spectrum(quantum, folder / SPECTRUM_FILE)
     classical = spectrum_of_run(
         folder,

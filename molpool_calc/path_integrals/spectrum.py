@@ -8,12 +8,22 @@ import numpy as np
 
 from molpool_calc.estimates import Fineness, Samples, estimate
 from molpool_calc.md.manifest import read_manifest
+from molpool_calc.md.run_files import MANIFEST
 from molpool_calc.path_integrals.read import ring_dipoles
 from molpool_calc.path_integrals.run import replica_folder
 from molpool_calc.spectra import Spectrum, infrared_spectrum
 
+_USUAL = Fineness()
 
-def quantum_spectrum(folder: Path, *, resolution: float | None = None) -> Spectrum:
+
+def holds_rings(folder: Path) -> bool:
+    """Return whether a folder holds a run of ring polymers."""
+    return (folder / MANIFEST).is_file() and "beads" in read_manifest(folder)[
+        "dynamics"
+    ]
+
+
+def quantum_spectrum(folder: Path, fineness: Fineness = _USUAL) -> Spectrum:
     """Return the infrared spectrum of a run of ring polymers.
 
     The dipole of the ring, averaged over its beads, has the Kubo-transformed
@@ -28,7 +38,8 @@ def quantum_spectrum(folder: Path, *, resolution: float | None = None) -> Spectr
 
     Args:
         folder: of the run, finished or not.
-        resolution: in cm⁻¹; by default 8, or what a shorter run can give.
+        fineness: resolution and range; by default 8 cm⁻¹, or what a shorter run can
+            give.
 
     Raises:
         ValueError: no run, or too short.
@@ -54,7 +65,7 @@ def quantum_spectrum(folder: Path, *, resolution: float | None = None) -> Spectr
             correct_verlet_shift=True,
         ),
     )
-    spectrum = estimate(samples, Fineness(resolution=resolution))
+    spectrum = estimate(samples, fineness)
     facts = {"nuclei": stated["method"], "beads": stated["beads"]}
     metadata = MappingProxyType({**spectrum.metadata, **facts})
     return replace(spectrum, metadata=metadata)

@@ -192,8 +192,8 @@ def _band(
 def _relative_variance(integrals: Float[np.ndarray, " units"]) -> float:
     """Return the variance of a unit over its squared mean, ``σ²/μ²``.
 
-    The ratio of moments ``c = s²/m²`` is too small from few units. For gamma-distributed
-    ones, in which ``c`` and ``m`` are independent, it has the expectation
+    The ratio of moments ``c = s²/m²`` is too small from few units. For those with a
+    gamma distribution, in which ``c`` and ``m`` are independent, it has the expectation
     ``v/(1 + v/n)`` with the true ``v``, and about the relative variance ``(2 + 2v)/n``:
     ``c + c²/(n + 2 + 2c)`` is free of the error of order 1/n.
     """
