@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from molpool_calc.md.h5md import ReplicaFrames, read_replica
+from molpool_calc.md.replica_frames import ReplicaFrames, read_replica
 from molpool_calc.units import FEMTOSECOND
 
 

@@ -62,7 +62,7 @@ BORDERS = {
         "run_inputs sidecar snapshot statics suitability training trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
-    "h5py": "md.h5md training.readers",
+    "h5py": "md.h5md md.replica_frames training.readers",
     "ipi": "path_integrals.child",
     "json": (
         "bench.peer bench.serve cli commands compilation.cache harmonic_file "

@@ -15,11 +15,11 @@ energy and dipole of one replica at the frames, where readers pair them with pos
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Shaped
+from jaxtyping import Float64, Int, Shaped
 
 from molpool_calc._version import __version__
 from molpool_calc.md.manifest import Manifest
@@ -30,9 +30,9 @@ _OF_FRAMES = ("energy", "dipole")
 """Observables that are repeated at the frames of each replica."""
 
 _CHUNK_BYTES = 2**18
-"""Of constant data before compression; far below the cache of HDF5, 1 MiB a dataset."""
+"""Before compression; far below the cache of HDF5, 1 MiB a dataset."""
 
-_WRONG = (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+WRONG = (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What reading a damaged or foreign file raises."""
 
 
@@ -59,7 +59,7 @@ def write_h5md(path: Path, manifest: Manifest, steps: Records, frames: Records) 
             own = (
                 clock if n_good == len(frames) else _Clock(file, good["step"], timestep)
             )
-            group = file.create_group(f"particles/{_replica(replica)}")
+            group = file.create_group(f"particles/{replica_name(replica)}")
             _write_constants(group, own, manifest["dynamics"])
             _write_box(group, own, manifest["dynamics"], good, replica)
             for name, unit in FRAME_UNITS.items():
@@ -74,8 +74,8 @@ class _Clock:
         self, file: h5py.File, steps: Int[np.ndarray, " n"], timestep_fs: float
     ) -> None:
         self._n_steps = len(steps)
-        self._step = file.create_dataset(None, data=steps)
-        self._time = file.create_dataset(None, data=steps * timestep_fs)
+        self._step = _create(file, None, steps)
+        self._time = _create(file, None, steps * timestep_fs)
         self._time.attrs["unit"] = "fs"
 
     def element(
@@ -86,7 +86,7 @@ class _Clock:
         unit: str,
     ) -> None:
         element = self._element(parent, name)
-        element.create_dataset("value", data=values).attrs["unit"] = unit
+        _create(element, "value", values).attrs["unit"] = unit
 
     def constant(
         self,
@@ -97,14 +97,8 @@ class _Clock:
     ) -> None:
         """Write an element that is the same at every step."""
         element = self._element(parent, name)
-        dataset = element.create_dataset(
-            "value",
-            data=np.broadcast_to(value, (self._n_steps, *value.shape)),
-            chunks=(max(1, _CHUNK_BYTES // value.nbytes), *value.shape),
-            maxshape=(None, *value.shape),  # lets a chunk be longer than the data
-            compression="gzip",
-            shuffle=True,
-        )
+        values = np.broadcast_to(value, (self._n_steps, *value.shape))
+        dataset = _create(element, "value", values, compress=True)
         if unit is not None:
             dataset.attrs["unit"] = unit
 
@@ -112,6 +106,30 @@ class _Clock:
         element = parent.create_group(name)
         element["step"], element["time"] = self._step, self._time
         return element
+
+
+def _create(
+    group: h5py.Group,
+    name: str | None,
+    values: Shaped[np.ndarray, "..."],
+    *,
+    compress: bool = False,
+) -> h5py.Dataset:
+    """Return a new dataset in checksummed chunks: a flipped bit is noticed on reading.
+
+    Chunks are as even as may be, since the last one takes as much room as the others.
+    """
+    row = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+    n_chunks = -(-len(values) * row // _CHUNK_BYTES)
+    return group.create_dataset(
+        name,
+        data=values,
+        chunks=(max(1, -(-len(values) // max(1, n_chunks))), *values.shape[1:]),
+        maxshape=(None, *values.shape[1:]),  # for none at all
+        compression="gzip" if compress else None,
+        shuffle=compress,
+        fletcher32=True,
+    )
 
 
 def _write_constants(
@@ -148,7 +166,7 @@ def _write_observables(
 ) -> None:
     """Write what readers pair with positions: at all frames, NaN after a stop."""
     rows = np.searchsorted(steps["step"], frames["step"])
-    group = file.create_group(f"observables/{_replica(replica)}")
+    group = file.create_group(f"observables/{replica_name(replica)}")
     for name in _OF_FRAMES:
         if name in (steps.dtype.names or ()):
             _, h5_name, unit = observable_of(name)
@@ -174,7 +192,7 @@ def read_h5md(
             if "cell" in (by_frame.names or ()):
                 names["cell"] = "box/edges/value"
             n_replicas = by_frame["position"].shape[0]
-            groups = [particles[_replica(number)] for number in range(n_replicas)]
+            groups = [particles[replica_name(number)] for number in range(n_replicas)]
             own = [_dataset(group, "position/step") for group in groups]
             longest = max(own, key=len)
             frames = _empty(longest, by_frame)
@@ -183,85 +201,12 @@ def read_h5md(
                 for replica, group in enumerate(groups):
                     values = _dataset(group, place)
                     _fill(frames[name][: len(values), replica], values)
-    except _WRONG as error:
+    except WRONG as error:
         raise ValueError(
             f"{path} is damaged or was not written by molpool ({error}); restore it "
             "from a copy or run again"
         ) from error
     return steps, frames
-
-
-class ReplicaFrames(NamedTuple):
-    """The good frames of one replica in a file; units as in `trajectory.RunData`.
-
-    The cells of a molecule are zero.
-    """
-
-    steps: Int[np.ndarray, " frames"]
-    times_fs: Float64[np.ndarray, " frames"]
-    atomic_numbers: Int[np.ndarray, " atoms"]
-    masses: Float64[np.ndarray, " atoms"]
-    positions: Float64[np.ndarray, "frames atoms 3"]
-    velocities: Float32[np.ndarray, "frames atoms 3"]
-    cells: Float64[np.ndarray, "frames 3 3"]
-    pbc: Bool[np.ndarray, " 3"]
-    energies: Float64[np.ndarray, " frames"]
-    dipoles: Float64[np.ndarray, "frames 3"] | None
-
-
-def read_replica(file: BinaryIO, replica: int) -> ReplicaFrames:
-    """Return the frames of a replica from a finished or interrupted run's file.
-
-    Raises:
-        ValueError: If the file is damaged or foreign, or there is no such replica.
-    """
-    try:
-        with h5py.File(file, "r") as h5:
-            n_replicas = len(h5["particles"])
-            if 0 <= replica < n_replicas:
-                return _replica_frames(h5, replica)
-    except _WRONG as error:
-        raise ValueError(
-            f"the file is damaged or was not written by molpool ({error}); restore it "
-            "from a copy or run again"
-        ) from error
-    raise ValueError(
-        f"there is no replica {replica}; give one from 0 to {n_replicas - 1}"
-    )
-
-
-def _replica_frames(h5: h5py.File, replica: int) -> ReplicaFrames:
-    group, observables = h5[f"particles/{_replica(replica)}"], h5["observables"]
-    steps = group["position/step"][...]
-    rows = np.searchsorted(observables["potential_energy/step"][...], steps)
-    box = group["box"]
-    edges = box.get("edges/value")  # lacking in molecules of the older layout
-    dipole = observables.get("dipole/value")
-    numbers = _constant(group["species"]).astype(np.int64)
-    frames = ReplicaFrames(
-        steps=steps,
-        times_fs=group["position/time"][...],
-        atomic_numbers=numbers,
-        masses=_constant(group["mass"]),
-        positions=group["position/value"][...],
-        velocities=group["velocity/value"][...],
-        cells=np.zeros((len(steps), 3, 3)) if edges is None else edges[...],
-        pbc=np.array([word == "periodic" for word in box.attrs["boundary"]]),
-        energies=observables["potential_energy/value"][:, replica][rows],
-        dipoles=None if dipole is None else dipole[:, replica][rows],
-    )
-    expected = (len(steps), len(numbers), 3)
-    if not expected == frames.positions.shape == frames.velocities.shape:
-        raise ValueError(f"the positions have the shape {frames.positions.shape}")
-    return frames
-
-
-def _constant(element: h5py.Group | h5py.Dataset) -> Shaped[np.ndarray, "..."]:
-    """Return what does not change; files of the older layout have it fixed."""
-    value: Shaped[np.ndarray, ...] = (
-        element[...] if isinstance(element, h5py.Dataset) else element["value"][0]
-    )
-    return value
 
 
 def _dataset(group: h5py.HLObject, place: str) -> h5py.Dataset:
@@ -283,7 +228,8 @@ def _fill(column: Shaped[np.ndarray, "..."], values: h5py.Dataset) -> None:
     column[...] = values[...]
 
 
-def _replica(number: int) -> str:
+def replica_name(number: int) -> str:
+    """Return the name of the groups of a replica."""
     return f"replica_{number:03d}"
 
 
