@@ -24,6 +24,7 @@ from molpool_calc.md.trajectory import read_run
 from molpool_calc.spectra import read_spectrum
 from molpool_calc.spectra.correlation import CM_PER_FS
 from molpool_calc.storage import save_potential
+from molpool_calc.trajectory_file import read_trajectory
 from molpool_calc.units import BOLTZMANN, DEBYE, FEMTOSECOND
 
 TEMPERATURE, CHARGE, WAVENUMBER, STEP = 300.0, 0.4, 1500.0, 2.0
@@ -38,12 +39,19 @@ def molpool(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return CommandLine(capsys)
 
 
-def stretch(n_frames: int, *, momenta: bool, dipoles: bool, phase: float = 0.3):
+def stretch(
+    n_frames: int,
+    *,
+    momenta: bool,
+    dipoles: bool,
+    phase: float = 0.3,
+    interval: float = STEP,
+):
     """Frames of HF whose stretch holds kT, as it turns slowly."""
     omega = 2 * np.pi * CM_PER_FS * WAVENUMBER
     amplitude = np.sqrt(2 * BOLTZMANN * TEMPERATURE / REDUCED) * FEMTOSECOND / omega
     frames = []
-    for angle in omega * STEP * np.arange(n_frames) + phase:
+    for angle in omega * interval * np.arange(n_frames) + phase:
         bond = 0.92 + amplitude * np.cos(angle)
         speed = -amplitude * omega * np.sin(angle) / FEMTOSECOND
         share = np.array([18.998403163, -1.008])[:, None] / (1.008 + 18.998403163)
@@ -539,6 +547,16 @@ def write_water(path: Path) -> Path:
         frame.positions[0, 0] += 0.01 * k
     write(path, frames)
     return path
+
+
+def test_frames_far_apart_are_not_taken_for_a_wrong_interval(tmp_path: Path) -> None:
+    """0.33 of a period, as of an O-H bond every 3 fs; the mean velocity says 1.66."""
+    interval = 0.33 / (CM_PER_FS * WAVENUMBER)
+    path = write_stretch(tmp_path / "hf.traj", 60, interval=interval)
+    assert len(read_trajectory(path, interval).positions) == 60
+    for wrong in (0.5 * interval, 2.0 * interval):
+        with pytest.raises(ValueError, match="move as if it were"):
+            read_trajectory(path, wrong)
 
 
 def test_tight_binding_gives_the_spectrum_of_its_own_trajectory(
