@@ -112,9 +112,14 @@ def test_the_page_makes_no_request(page: Path, tmp_path: Path) -> None:
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == []
 
 
-def test_what_the_browser_shows_is_not_blank(page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_the_browser_shows_is_not_blank(
+    page: Path, tmp_path: Path, scheme: str
+) -> None:
     picture = tmp_path / "page.png"
-    browse(page, tmp_path, f"--screenshot={picture}")
+    dark = ["--blink-settings=preferredColorScheme=0"] * (scheme == "dark")
+    browse(page, tmp_path, f"--screenshot={picture}", *dark)
     pixels = imread(picture)
     assert pixels.shape[1] == 1280
-    assert (pixels[..., :3].min(axis=2) < 0.5).mean() > 0.005
+    light = pixels[..., :3].min(axis=2) > 0.5
+    assert 0.005 < (light if dark else ~light).mean() < 0.5

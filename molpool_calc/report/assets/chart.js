@@ -38,7 +38,7 @@ class Chart {
       const button = html("button", { type: "button", class: `k-${layer.key}`, "aria-pressed": "true",
         "data-layer": layer.name }, this.legend);
       html("i", { "aria-hidden": "true" }, button);
-      button.append(layer.name);
+      html("span", {}, button, layer.name);
       button.addEventListener("click", () => {
         if (!this.hidden.delete(index)) this.hidden.add(index);
         button.setAttribute("aria-pressed", String(!this.hidden.has(index)));

@@ -65,6 +65,16 @@ function dynamics(series) {
   draw();
 }
 
+/* On paper nothing can be opened. */
+function openForPrint() {
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const details of closed) details.open = true;
+  });
+  addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
+}
+
 (function begin() {
   const data = JSON.parse(document.getElementById("data").textContent);
   let viewer = null;
@@ -74,4 +84,5 @@ function dynamics(series) {
   }
   spectra(data, viewer);
   dynamics(data.series);
+  openForPrint();
 })();
