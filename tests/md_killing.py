@@ -21,7 +21,10 @@ from molpool_calc.md.guard import Limits
 from molpool_calc.md.manifest import read_manifest
 from molpool_calc.md.trajectory import load_records
 
-N_STEPS = 120
+N_STEPS = 60
+"""Two checkpoints on the way."""
+UNTIL_STOPPED = 120
+"""Steps in which the guard stops a replica, and the others go on."""
 LIMITS = Limits(distance=0.5, force=200.0, drift=50.0)
 
 
@@ -31,7 +34,12 @@ def go_on(folder: Path, name: str) -> None:
     kind, _, integrator = name.partition(" ")
     if kind == "guarded":
         run_faulty(
-            folder, integrator, swirl, limits=LIMITS, n_steps=N_STEPS, resume=resume
+            folder,
+            integrator,
+            swirl,
+            limits=LIMITS,
+            n_steps=UNTIL_STOPPED,
+            resume=resume,
         )
     else:
         run(folder, name, N_STEPS, resume=resume)

@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_everything_readable_and_resumable(
     potential: str, tmp_path: Path
 ) -> None:
     folder, whole = tmp_path / "ir", tmp_path / "whole"
-    long = ["--picoseconds", "0.25"]
+    long = ["--picoseconds", "0.15", "--no-report"]
     start = [sys.executable, "-m", "molpool_calc", *words(potential, folder, *long)]
     process = subprocess.Popen(start, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 120
@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_everything_readable_and_resumable(
     assert process.returncode == 130, errors
     partial = spectrum_of_run(folder)
     assert np.isfinite(partial.intensity).all()
-    assert {path.name for path in folder.iterdir()} >= FILES
+    assert {path.name for path in folder.iterdir()} >= FILES - {"report.html"}
     assert main(words(potential, folder, *long, "--resume")) == 0
     assert main(words(potential, whole, *long)) == 0
     same = (folder / "spectrum.csv").read_bytes() == (

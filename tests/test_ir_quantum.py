@@ -41,6 +41,7 @@ def test_both_spectra_are_written_and_compared(
     pytest.importorskip("ipi")
     folder = tmp_path / "ir"
     rings = ["--beads", "2", "--quantum-picoseconds", "0.03", "--quantum-replicas", "1"]
+    rings += ["--replicas", "2", "--no-report"]
     assert main([*words(potential, folder, *rings), "--json"]) == 0
     output = capsys.readouterr()
     quantum = json.loads(output.out)["quantum"]

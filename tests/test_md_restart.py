@@ -116,11 +116,11 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, name: str) -> None:
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(
     tmp_path: Path, name: str
 ) -> None:
-    n_steps, rng = 2000, np.random.default_rng(0)
+    n_steps, rng = 800, np.random.default_rng(0)
     expected = whole_run(tmp_path / "whole", name, n_steps)
     folder = tmp_path / "parts"
     command = [sys.executable, "-u", md_models.__file__, str(folder), name]
-    for at_step in rng.integers(200, 600, size=3).cumsum().tolist():
+    for at_step in rng.integers(80, 240, size=3).cumsum().tolist():
         with subprocess.Popen(
             [*command, str(n_steps), "-1"], stdout=subprocess.PIPE, text=True
         ) as process:
