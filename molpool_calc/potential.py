@@ -113,6 +113,7 @@ class NeuralPotential(nn.Module):
         heads = {name: self._make_head(name, spec.heads[name]) for name in spec.heads}
         self.heads = nn.ModuleDict(heads)
         self._head_properties = {name: head.properties for name, head in heads.items()}
+        self._properties = frozenset[str]().union(*self._head_properties.values())
         self.terms = nn.ModuleDict(
             {name: _make_term(name, spec.terms[name]) for name in spec.terms}
         )
@@ -166,7 +167,7 @@ class NeuralPotential(nn.Module):
     @property
     def properties(self) -> frozenset[str]:
         """Properties available without differentiation."""
-        return frozenset().union(*self._head_properties.values())
+        return self._properties
 
     @property
     def scalars(self) -> dict[str, str]:
