@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from small_potentials import batch_of, crystal, ethanol, potential_of, small_spec
 
@@ -82,11 +83,29 @@ def test_a_package_of_all_pairs_makes_them_itself():
 
 def test_a_package_is_for_systems_of_one_size_and_so_many_pairs():
     one_size = batch_of(ethanol(), ethanol())
-    assert fits(one_size, neighbor_list(one_size, 4.0), 1000)
-    assert not fits(one_size, neighbor_list(one_size, 4.0), 10)
+    request = request_for(small(), ASKED, periodic=False)
+    assert fits(one_size, neighbor_list(one_size, 4.0), request, 1000)
+    assert not fits(one_size, neighbor_list(one_size, 4.0), request, 10)
     ragged = batch_of(ethanol(), molecule("H2O"))
-    assert not fits(ragged, neighbor_list(ragged, 4.0), 1000)
+    assert not fits(ragged, neighbor_list(ragged, 4.0), request, 1000)
     assert pair_limit(small()) > 1e6
+
+
+@pytest.mark.parametrize("network", ["so3krates-euclidean", "dimenet++"])
+def test_a_network_that_prefers_all_pairs_gets_them_for_molecules(network):
+    potential = potential_of(small_spec(network), dtype=torch.float64)
+    request = request_for(potential, frozenset({"forces"}), periodic=False)
+    assert request.dense
+    assert "dense" in request.words
+    assert not request_for(potential, frozenset({"forces"}), periodic=True).dense
+    assert not request_for(small(), frozenset({"forces"}), periodic=False).dense
+    batch = batch_of(ethanol())
+    assert len(inputs_of(batch, dense_pairs(batch), request)) == 4
+    for structure, expected in ((molecule("C60"), True), (Atoms("H"), False)):
+        batch = batch_of(structure)
+        assert fits(batch, neighbor_list(batch, 4.0), request, 10) == expected
+    many = batch_of(Atoms("C65", [[2.0 * k, 0.0, 0.0] for k in range(65)]))
+    assert not fits(many, neighbor_list(many, 4.0), request, 1_000_000)
 
 
 def test_the_key_depends_on_weights_dtype_and_request():

@@ -13,6 +13,7 @@ from molpool_calc.edges import edges_from_positions
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Network
 from molpool_calc.neighbors import complete_pairs, neighbor_list
 from molpool_calc.networks import So3kratesEuclidean
+from molpool_calc.networks.pair_attention import unordered_pairs
 from molpool_calc.potential import composition_of
 
 CUTOFF = 3.0
@@ -186,6 +187,21 @@ def test_charge_and_spin_change_the_features_and_neutral_ones_do_not() -> None:
     embedded = network.embed(composition_of(state_batch(CLOSED_SHELL)))
     elements = network.embedding(state_batch(CLOSED_SHELL).atomic_numbers)
     close(embedded, elements / 3**0.5, 1e-15)
+
+
+@pytest.mark.parametrize("n_systems", [1, 3])
+@pytest.mark.parametrize("n_atoms", [2, 3, 4, 5, 9])
+def test_one_direction_of_each_pair_stands_for_both(n_atoms, n_systems) -> None:
+    batch = batch_of(*[Atoms(f"H{n_atoms}")] * n_systems)
+    edges = edges_from_positions(batch, dense_pairs(batch))
+    unordered = unordered_pairs(edges)
+    assert unordered is not None
+    value = torch.rand(n_systems, n_atoms, n_atoms)
+    value = value + value.transpose(1, 2)
+    found = unordered.both_ways(unordered.once(value.reshape(-1, 1))[None])
+    others = ~torch.eye(n_atoms, dtype=torch.bool)
+    assert torch.equal(found.view(value.shape)[:, others], value[:, others])
+    assert len(unordered.chosen) == n_systems * n_atoms * (n_atoms // 2)
 
 
 def test_what_no_geometry_changes_can_be_computed_once() -> None:

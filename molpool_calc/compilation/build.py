@@ -36,7 +36,9 @@ TRACED = (11, 13)
 
 A package for one number of atoms has that instead, here and below.
 """
-VERIFIED = ((1, 2), (1, 9), (2, 5), (3, 12), (1, 23), (1, 1))
+VERIFIED = ((1, 2), (1, 3), (1, 9), (2, 5), (3, 12), (1, 23))
+ALONE = ((1, 1),)
+"""A single atom, which has no pairs; packages of all pairs do not take it."""
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest deviation from the network as written, relative to the largest value."""
 TIMED = (1, 9)
@@ -100,7 +102,10 @@ def compile_function(
     traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
         *inputs
     )
-    s, m = (torch.export.Dim(name, min=2, max=MOST) for name in "sm")
+    s = torch.export.Dim("s", min=2, max=MOST)
+    m: Any = torch.export.Dim("m", min=2, max=MOST)
+    if request.dense:  # of outer products it is not seen that all sizes are alike
+        m = torch.export.Dim.AUTO
     e = torch.export.Dim("e", min=2, max=limit)
     own = {0: s, 1: m} if request.n_atoms is None else {0: s}
     sizes = [own, own, {0: s}, {0: s}]
@@ -127,7 +132,8 @@ def verify(package: Package, function: Function, potential: NeuralPotential) -> 
         Refused: a value deviates by more than rounding.
     """
     tolerance = TOLERANCES[potential.dtype]
-    for n_systems, n_atoms in VERIFIED:
+    alone = () if package.request.dense else ALONE
+    for n_systems, n_atoms in (*VERIFIED, *alone):
         inputs = inputs_for(potential, package.request, n_systems, n_atoms)
         expected = function(*inputs)
         for name, found, true in zip(

@@ -132,7 +132,7 @@ class CompiledEngine:
             periodic=neighbors.shift is not None,
             n_dense=neighbors.n_dense,
         )
-        if request is None or not fits(batch, neighbors, self._limit):
+        if request is None or not fits(batch, neighbors, request, self._limit):
             return None
         return self._package(request)
 
@@ -166,7 +166,7 @@ class CompiledEngine:
     def _request(
         self, properties: frozenset[str], *, periodic: bool, n_dense: int | None
     ) -> Request | None:
-        if self.device.type == "cpu":  # there listed pairs are as fast at any size
+        if self.device.type == "cpu":  # there packages are as fast for any size
             n_dense = None
         asked = (properties, periodic, n_dense)
         if asked not in self._requests:

@@ -15,6 +15,9 @@ from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction, Segmen
 from molpool_calc.potential import NeuralPotential
 
 MANY_PAIRS = 10_000_000
+MANY_DENSE_PAIRS = 300_000
+LARGEST_DENSE = 64
+"""Atoms; in larger molecules most pairs are beyond the cutoff."""
 ALWAYS_APART = frozenset({"polarizability"})
 """Properties that only cost time where nobody asks for them."""
 FIELDS = (
@@ -69,23 +72,31 @@ def request_for(
         given |= {"forces"} | (properties & {"stress"} if periodic else frozenset())
     if not properties <= given:
         return None
+    # filters of half the pairs, or no search for triplets, pay for those out of reach
+    prefers_dense = getattr(potential.network, "prefers_dense", False)
+    on_cpu = potential.device.type == "cpu"
     return Request(
         properties=given,
         periodic=periodic,
-        dense=n_dense is not None,
+        dense=n_dense is not None or (prefers_dense and on_cpu and not periodic),
         n_atoms=n_dense,
     )
 
 
-def fits(batch: AtomsBatch, neighbors: NeighborList, limit: int) -> bool:
+def fits(
+    batch: AtomsBatch, neighbors: NeighborList, request: Request, limit: int
+) -> bool:
     """Return whether a package can take a batch and its pairs."""
-    systems = batch.systems
-    uniform = systems.n_segments * systems.max_size == batch.positions.shape[0]
-    return uniform and neighbors.center.shape[0] <= limit
+    n_atoms, size = batch.positions.shape[0], batch.systems.max_size
+    if batch.systems.n_segments * size != n_atoms:
+        return False
+    if request.dense and request.n_atoms is None:
+        return 1 < size <= LARGEST_DENSE and n_atoms * size <= MANY_DENSE_PAIRS
+    return neighbors.center.shape[0] <= limit
 
 
 def pair_limit(potential: NeuralPotential) -> int:
-    """Return the most pairs of a package; with more, ``within`` depends on values."""
+    """Return the most listed pairs; with more, ``within`` depends on values."""
     reaches_farther = potential.cutoff > potential.network.cutoff
     return FEW_PAIRS if reaches_farther else MANY_PAIRS
 

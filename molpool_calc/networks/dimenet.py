@@ -79,6 +79,7 @@ class DimeNetPlusPlus(nn.Module):
     """
 
     has_vectors = False
+    prefers_dense = True
 
     def __init__(  # noqa: PLR0913 - the hyper-parameters of the paper
         self,

@@ -41,22 +41,28 @@ class UnorderedPairs:
 
 
 def unordered_pairs(edges: Edges) -> UnorderedPairs | None:
-    """Return the pairs i < j of the dense layout; listed pairs are not matched.
+    """Return one of both directions in the dense layout; listed pairs are not matched.
 
-    An atom with itself, which is out of reach, takes the place of the first pair.
+    Chosen are the pairs of i with the next n/2 atoms in a circle, which need no search:
+    for odd n one direction of each pair, for even n both of the farthest. An atom with
+    itself, which is out of reach, takes the place of the first pair.
     """
     n, device = edges.n_dense, edges.center.device
     if n is None or n == 1:
         return None
-    first, second = torch.triu_indices(n, n, 1, device=device).unbind(0)
-    count = torch.arange(first.shape[0], device=device)
-    place = torch.zeros(n, n, dtype=torch.int64, device=device)
-    place[first, second] = count
-    place[second, first] = count
-    system = torch.arange(edges.n_atoms // n, device=device)[:, None]
+    half, n_systems = n // 2, edges.n_atoms // n
+    atom = torch.arange(n, device=device)
+    ahead = torch.arange(1, half + 1, device=device)
+    neighbor = (atom[:, None] + ahead) % n
+    steps = (atom - atom[:, None]) % n
+    forward = atom[:, None] * half + steps - 1
+    backward = atom * half + (n - steps) - 1
+    place = torch.where(steps <= half, forward, backward).clamp(min=0)
+    place = torch.where(steps == 0, 0, place)
+    system = torch.arange(n_systems, device=device)[:, None]
     return UnorderedPairs(
-        chosen=(system * (n * n) + (first * n + second)).view(-1),
-        place=(system * first.shape[0] + place.view(-1)).view(-1),
+        chosen=(system * (n * n) + (atom[:, None] * n + neighbor).view(-1)).view(-1),
+        place=(system * (n * half) + place.view(-1)).view(-1),
     )
 
 

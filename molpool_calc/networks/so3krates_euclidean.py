@@ -77,6 +77,7 @@ class So3kratesEuclidean(nn.Module):
     """
 
     has_vectors = False
+    prefers_dense = True
 
     def __init__(  # noqa: PLR0913 - the hyper-parameters of the paper
         self,
