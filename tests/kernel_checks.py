@@ -11,7 +11,7 @@ import torch
 
 from molpool_calc.interfaces import Composition, Edges, Segments
 from molpool_calc.kernels import pairs
-from molpool_calc.networks import PaiNN, SchNet, So3kratesEuclidean
+from molpool_calc.networks import PaiNN, SchNet, So3krates, So3kratesEuclidean
 
 CUTOFF, N_FAR = 4.0, 3
 PAINN = {"n_interactions": 2, "n_rbf": 5, "cutoff": CUTOFF}
@@ -23,7 +23,10 @@ NETWORKS = {
     "schnet": lambda: SchNet(
         n_features=16, n_filters=36, n_interactions=2, n_rbf=5, cutoff=CUTOFF
     ),
-    "so3krates": lambda: So3kratesEuclidean(
+    "so3krates": lambda: So3krates(
+        n_features=12, n_heads=2, degrees=(1, 2), n_interactions=2, n_rbf=5, cutoff=4.0
+    ),
+    "so3krates-euclidean": lambda: So3kratesEuclidean(
         n_features=24,
         n_interactions=2,
         n_heads=3,

@@ -23,7 +23,7 @@ from molpool_calc.kernels.pairs import sort_pairs
 from molpool_calc.networks import PaiNN, SchNet, So3kratesEuclidean
 
 CHECKS = Path(__file__).parent / "kernel_checks.py"
-NETWORKS = ["painn", "painn-shared", "schnet", "so3krates"]
+NETWORKS = ["painn", "painn-shared", "schnet", "so3krates", "so3krates-euclidean"]
 
 
 def filters_of(network):

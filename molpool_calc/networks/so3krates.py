@@ -19,12 +19,14 @@ u_ij points from the center i to the neighbor j.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
+from molpool_calc.kernels import PairSums, sorted_pairs
 from molpool_calc.networks.layers import (
     CUTOFF_FUNCTIONS,
     LAYER_NORM_EPSILON,
@@ -38,6 +40,7 @@ from molpool_calc.networks.layers import (
 )
 from molpool_calc.networks.pair_layout import PairLayout
 from molpool_calc.networks.so3krates_attention import Attention, PairFilters
+from molpool_calc.networks.so3krates_kernels import attend, filters_of_distance
 from molpool_calc.networks.spherical import (
     DegreeSums,
     SphericalHarmonics,
@@ -159,6 +162,14 @@ class So3krates(nn.Module):
             _layer_end(n_features, residual_mlp_2, layer_norm) for _ in layers
         )
 
+        self._of_distance = filters_of_distance(
+            self.basis,
+            self.filters,
+            from_zero=sphc_normalization is None,
+            cutoff=cutoff,
+            n_rbf=n_rbf,
+        )
+
     def forward(self, composition: Composition, edges: Edges) -> AtomFeatures:
         """Return scalar features of every atom."""
         pairs = PairLayout(edges)
@@ -168,17 +179,25 @@ class So3krates(nn.Module):
             pairs.spread(fc),
             pairs.spread(fc * self.harmonics(units)),
         )
-        radial = self.filters(self.basis(edges.distances)).unbind(0)
         matrices = self.attention.matrices().unbind(0)
         x, chi = self.embedding(composition.atomic_numbers), None
         if self.sphc_normalization is not None:
             chi = pairs.sum_neighbors(directions) / self.sphc_normalization
+        order = sorted_pairs(edges, list(chain(*self._of_distance)))
+        if order is None:
+            radial = self.filters(self.basis(edges.distances)).unbind(0)
         for layer, interaction in enumerate(self.interactions):
-            invariants = self._invariants(pairs, chi, like=x)
-            filters = self.filters.add_degrees(layer, radial[layer], invariants)
-            change, turn = self.attention(
-                x, layer, matrices[layer], filters, pairs, envelope, directions
-            )
+            if order is not None:
+                sums = PairSums(edges, order), envelope, directions, self.sums
+                filtered = self._of_distance[layer], self.filters.of_invariants(layer)
+                projected = self.attention.project(x, layer, matrices[layer])
+                change, turn = attend(self.attention, projected, filtered, chi, sums)
+            else:
+                invariants = self._invariants(pairs, chi, like=x)
+                filters = self.filters.add_degrees(layer, radial[layer], invariants)
+                change, turn = self.attention(
+                    x, layer, matrices[layer], filters, pairs, envelope, directions
+                )
             x = self.after_attention[layer](x + change)
             x, chi = interaction(x, turn if chi is None else chi + turn)
             x = self.after_interaction[layer](x)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from molpool_calc.kernels import InvariantFilter
 from molpool_calc.networks.constants import Constants
 from molpool_calc.networks.pair_layout import PairLayout
 
@@ -73,6 +74,15 @@ class PairFilters(nn.Module):
         hidden = nn.functional.silu(first)
         radial = torch.baddbmm(bias, hidden, self.radial_second)
         return radial.view(self.n_layers, 2, *radial.shape[1:])
+
+    def of_invariants(self, layer: int) -> tuple[InvariantFilter, InvariantFilter]:
+        """Return what of both filters of a layer depends on the degrees, no bias."""
+        first, bias = self.degree_first[layer], self.degree_first_bias[layer]
+        second = self.degree_second[layer]
+        return (
+            InvariantFilter(first[0], bias[0, 0], second[0]),
+            InvariantFilter(first[1], bias[1, 0], second[1]),
+        )
 
     def add_degrees(
         self,
@@ -146,6 +156,16 @@ class Attention(nn.Module):
         x, chi = block_diagonal(self.features), block_diagonal(self.coordinates)
         return torch.cat((x[:, :1], chi[:, :1], x[:, 1:2], chi[:, 1:], x[:, 2:]), dim=1)
 
+    def project(
+        self,
+        x: Float[Tensor, "atoms features"],
+        layer: int,
+        matrices: Float[Tensor, "five features features"],
+    ) -> Float[Tensor, "five atoms features"]:
+        """Return queries, keys and values in the order of ``matrices``."""
+        projected = x @ matrices
+        return projected if self.bias is None else projected + self.bias[layer]
+
     def forward(
         self,
         x: Float[Tensor, "atoms features"],
@@ -157,9 +177,7 @@ class Attention(nn.Module):
         directions: Float[Tensor, "..."],
     ) -> tuple[Float[Tensor, "atoms features"], Float[Tensor, "atoms m_tot"]]:
         """Return Δx and Δχ; ``envelope`` is f_c and ``directions`` are f_c·Y."""
-        projected = x @ matrices
-        if self.bias is not None:
-            projected = projected + self.bias[layer]
+        projected = self.project(x, layer, matrices)
         queries, keys, values = torch.split(projected, [2, 2, 1])
         products = pairs.spread(filters.transpose(0, 1))
         products = products * pairs.of_centers(queries.transpose(0, 1))
