@@ -119,24 +119,29 @@ def _three_around(center: np.ndarray, reference: np.ndarray) -> list[np.ndarray]
     ]
 
 
-def run(out: Path, potentials: Mapping[str, list[str]], picoseconds: float) -> None:
+def run(
+    out: Path,
+    potentials: Mapping[str, list[str]],
+    picoseconds: float,
+    replicas: int,
+) -> None:
     """Compute what is missing, one folder for each molecule and potential."""
     for name, choices in potentials.items():
         for potential in choices:
             folder = out / f"{name.replace(' ', '-')}-{Path(potential).name}"
             if (folder / "areas.json").is_file():
                 continue
-            areas = computed_areas(name, potential, folder, picoseconds)
+            areas = computed_areas(name, potential, folder, picoseconds, replicas)
             text = json.dumps(areas, indent=1) + "\n"
             (folder / "areas.json").write_text(text, encoding="utf-8")
             print(folder, areas["total_seconds"], flush=True)
 
 
 def computed_areas(
-    name: str, potential: str, folder: Path, picoseconds: float
+    name: str, potential: str, folder: Path, picoseconds: float, replicas: int
 ) -> dict[str, Any]:
     """Return harmonic and dynamic areas of the measured windows, in km/mol."""
-    job = InfraredJob(picoseconds=picoseconds, replicas=8, temperature=300.0)
+    job = InfraredJob(picoseconds=picoseconds, replicas=replicas, temperature=300.0)
     result = run_infrared(
         structure(name),
         potential,
@@ -215,6 +220,7 @@ def main() -> None:
     parser.add_argument("--so3lr", help="folder of the imported SO3LR potential")
     parser.add_argument("--only", choices=tuple(MEASURED), help="one molecule")
     parser.add_argument("--picoseconds", type=float, default=10.0)
+    parser.add_argument("--replicas", type=int, default=8)
     arguments = parser.parse_args()
     if arguments.what == "report":
         path = HERE / "intensities_vs_experiment.md"
@@ -229,7 +235,7 @@ def main() -> None:
         for name in names
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    run(arguments.out, potentials, arguments.picoseconds)
+    run(arguments.out, potentials, arguments.picoseconds, arguments.replicas)
 
 
 if __name__ == "__main__":
