@@ -18,6 +18,7 @@ from molpool_calc.atoms import (
     check_positions,
     check_species,
 )
+from molpool_calc.batches import Batches
 from molpool_calc.compilation.engine import Compile, evaluate_to_host, make_engine
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.neighbors import VerletLists, neighbor_list, usual_backend
@@ -26,6 +27,8 @@ from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
 
 MAX_ATOMS_PER_BATCH = 2048
+MAX_ATOMS_ON_GPU = 16_384
+"""In one pass to begin with; `Batches` takes fewer where memory ends."""
 ATOMIC = ("forces", "energies", "charges", "hirshfeld_ratios")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -80,6 +83,8 @@ class Evaluator:
         self.cutoff = max(member.cutoff for member in potentials)
         on_host = device.type == "cpu"
         self.lists = VerletLists(self.cutoff, skin, backend, exact=on_host)
+        most = MAX_ATOMS_PER_BATCH if on_host else MAX_ATOMS_ON_GPU
+        self.batches = Batches(device, most)
         self._batch: AtomsBatch | None = None
         self._seen: Snapshot | None = None
         self._pinned: Tensor | None = None
@@ -181,9 +186,14 @@ class Evaluator:
         states: Sequence[ChargeAndSpin],
         properties: frozenset[str],
     ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Return ``evaluate`` of many structures, several in one forward pass."""
-        results: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for first, last in _batches([len(atoms) for atoms in structures]):
+        """Return ``evaluate`` of many structures, several in one forward pass.
+
+        See `Batches` for how many that are; on the CPU passes run beside each other.
+        """
+
+        def one_pass(
+            first: int, last: int
+        ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
             batch = batch_from_atoms(
                 structures[first:last],
                 dtype=self.dtype,
@@ -191,8 +201,9 @@ class Evaluator:
                 states=states[first:last],
             )
             pairs = neighbor_list(batch, self.cutoff, backend=self.backend)
-            results += self._split(batch, pairs, properties)
-        return results
+            return self._split(batch, pairs, properties)
+
+        return self.batches.evaluate([len(atoms) for atoms in structures], one_pass)
 
     def _split(
         self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]
@@ -285,14 +296,3 @@ def _committee(
         if isinstance(value, float):
             mean[name], spread[name] = float(mean[name]), float(spread[name])
     return mean, spread
-
-
-def _batches(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return ranges of structures with at most ``MAX_ATOMS_PER_BATCH`` atoms each."""
-    ranges, first, atoms = [], 0, 0
-    for index, size in enumerate(sizes):
-        if atoms and atoms + size > MAX_ATOMS_PER_BATCH:
-            ranges.append((first, index))
-            first, atoms = index, 0
-        atoms += size
-    return [*ranges, (first, len(sizes))] if sizes else []

@@ -21,7 +21,7 @@ MODULES = {
 LAYERS = [
     "_version interfaces units elements segments pair_sums edges snapshot packing",
     "kernels",
-    "atoms neighbors networks poolings molecules foreign",
+    "atoms batches neighbors networks poolings molecules foreign",
     "heads pair_terms",
     "potential",
     "derivatives storage tangents connectivity",
@@ -31,6 +31,7 @@ LAYERS = [
     "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar "
     "run_inputs run_temperature",
     "calculator",
+    "sharing",
     "statics replicas run_spectrum ensembles recompute trajectory_motion ase_settings",
     "ase_integrators",
     "ase_dynamics dynamics_job",
@@ -59,7 +60,8 @@ BORDERS = {
         "calculator cli commands compilation.structures dynamics elements evaluator "
         "foreign infrared molecules neighbors.backends path_integrals recompute "
         "replicas report response "
-        "run_inputs sidecar snapshot statics suitability training trajectory_file"
+        "run_inputs sharing sidecar snapshot statics suitability training "
+        "trajectory_file"
     ),
     "argparse": "cli commands compilation.build",
     "h5py": "md.h5md md.replica_frames training.readers",
@@ -103,7 +105,7 @@ PLACES = {
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
     "torch.set_num_threads": (
-        "training.train compilation.build path_integrals.child bench.timing "
+        "batches training.train compilation.build path_integrals.child bench.timing "
         "bench.worker_schnetpack"
     ),
     "torch.manual_seed": "",

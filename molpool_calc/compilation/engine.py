@@ -1,5 +1,6 @@
 """The engine that runs compiled code where there is some, and the network elsewhere."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -90,12 +91,19 @@ class CompiledEngine:
         self._counts: dict[Request, int] = {}
         self._builds: dict[Request, Build | None] = {}
         self._dense: tuple[NeighborList, NeighborList] | None = None
+        # threads of one series look for a package at the same time
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what holds processes and code, which is found again."""
         state = self.__dict__.copy()
         tables: dict[str, object] = {"_packages": {}, "_builds": {}, "_counts": {}}
-        return {**state, **tables, "_dense": None}
+        return {**state, **tables, "_dense": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take everything, and a lock of its own."""
+        vars(self).update(state)
+        self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "CompiledEngine":
         """Return an engine of a copy of the potential, its packages found again."""
@@ -179,11 +187,16 @@ class CompiledEngine:
         """Return listed pairs; a dense list is the same object as long as it holds."""
         if neighbors.n_dense is None:
             return neighbors
-        if self._dense is None or self._dense[0] is not neighbors:
-            self._dense = (neighbors, complete_pairs(batch))
-        return self._dense[1]
+        kept = self._dense
+        if kept is None or kept[0] is not neighbors:
+            self._dense = kept = (neighbors, complete_pairs(batch))
+        return kept[1]
 
     def _package(self, request: Request) -> Package | None:
+        with self._lock:
+            return self._find_package(request)
+
+    def _find_package(self, request: Request) -> Package | None:
         if request not in self._packages:
             self._packages[request] = self._load(request)
             if self._packages[request] is None and self.mode == "now":

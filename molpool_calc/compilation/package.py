@@ -39,9 +39,11 @@ class Package:
         self.names = names_of(request)
         # what lets threads share a package cannot be recorded as a CUDA graph
         single_threaded = device.type != "cpu"
+        # as many runs at the same time as there are threads, see `Batches`
+        n_runs = 1 if single_threaded else torch.get_num_threads()
         # the public loader imports the whole compiler, which takes seconds
         self._loader = torch._C._aoti.AOTIModelPackageLoader(
-            str(path), "model", single_threaded, 1, -1
+            str(path), "model", single_threaded, n_runs, -1
         )
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
