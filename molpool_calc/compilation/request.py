@@ -12,9 +12,12 @@ from torch import Tensor
 
 from molpool_calc.edges import FEW_PAIRS
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction, Segments
+from molpool_calc.networks import PaiNN
 from molpool_calc.potential import NeuralPotential
 
 MANY_PAIRS = 10_000_000
+PAIRS_BEFORE_BLOCKS = 20_000
+"""On the CPU; with more, ``kernels.blocks`` are as fast in a fraction of the memory."""
 MANY_DENSE_PAIRS = 300_000
 LARGEST_DENSE = 64
 """Atoms; in larger molecules most pairs are beyond the cutoff."""
@@ -98,7 +101,10 @@ def fits(
 def pair_limit(potential: NeuralPotential) -> int:
     """Return the most listed pairs; with more, ``within`` depends on values."""
     reaches_farther = potential.cutoff > potential.network.cutoff
-    return FEW_PAIRS if reaches_farther else MANY_PAIRS
+    if reaches_farther:
+        return FEW_PAIRS
+    in_blocks = potential.device.type == "cpu" and isinstance(potential.network, PaiNN)
+    return PAIRS_BEFORE_BLOCKS if in_blocks else MANY_PAIRS
 
 
 def inputs_of(

@@ -38,6 +38,7 @@ __all__ = [
     "cosine_cutoff",
     "dense",
     "enveloped_linear",
+    "enveloped_matrix",
     "mollifier_cutoff",
     "polynomial_cutoff",
     "require_positive",
@@ -162,6 +163,11 @@ def enveloped_linear(
     layer: nn.Module, radial: Float[Tensor, "pairs rbf_plus_one"]
 ) -> Float[Tensor, "pairs n_out"]:
     """Return fc·(W φ + b) for the output of ``RadialFilterInput``."""
+    return radial @ enveloped_matrix(layer)
+
+
+def enveloped_matrix(layer: nn.Module) -> Float[Tensor, "rbf_plus_one n_out"]:
+    """Return W and b as one matrix for the output of ``RadialFilterInput``."""
     if not isinstance(layer, nn.Linear):
         raise TypeError(f"a filter must be nn.Linear, not {type(layer).__name__}")
-    return radial @ torch.cat((layer.weight.T, layer.bias[None, :]))
+    return torch.cat((layer.weight.T, layer.bias[None, :]))

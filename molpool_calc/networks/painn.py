@@ -22,7 +22,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molpool_calc.interfaces import AtomFeatures, Composition, Edges
-from molpool_calc.kernels import DistanceFilter, painn_messages, sorted_pairs
+from molpool_calc.kernels import (
+    DistanceFilter,
+    blocks_of_pairs,
+    painn_in_blocks,
+    painn_messages,
+    sorted_pairs,
+)
 from molpool_calc.networks.layers import (
     CutoffFunction,
     RadialBasis,
@@ -30,6 +36,7 @@ from molpool_calc.networks.layers import (
     TwoLayer,
     dense,
     enveloped_linear,
+    enveloped_matrix,
     require_positive,
 )
 from molpool_calc.pair_sums import (
@@ -192,6 +199,14 @@ class PaiNN(nn.Module):
                 for filters in self._of_distance
             ]
         radial = self.radial(edges)
+        frozen = all(filters.frozen for filters in self._of_distance)
+        blocks = blocks_of_pairs(edges, frozen=frozen)
+        if blocks is not None:
+            matrices = [enveloped_matrix(layer) for layer in self.filters]
+            return [
+                partial(painn_in_blocks, blocks, edges, radial, m, _of_radial(edges, m))
+                for m in matrices
+            ]
         return [
             partial(sum_messages, edges, enveloped_linear(layer, radial))
             for layer in self.filters
@@ -209,6 +224,23 @@ def _written(edges: Edges, filters: DistanceFilter) -> Callable[..., Sums]:
     ) -> Sums:
         moved = replace(edges, distances=distances, vectors=units)
         return sum_messages(moved, filters(distances), context, vectors)
+
+    return written
+
+
+def _of_radial(
+    edges: Edges, matrix: Float[Tensor, "radial three_features"]
+) -> Callable[..., Sums]:
+    """Return the same of the radial functions instead of the distances."""
+
+    def written(
+        radial: Float[Tensor, "pairs radial"],
+        units: Float[Tensor, "pairs 3"],
+        context: Float[Tensor, "atoms three_features"],
+        vectors: Float[Tensor, "atoms 3 features"] | None,
+    ) -> Sums:
+        moved = replace(edges, vectors=units)
+        return sum_messages(moved, radial @ matrix, context, vectors)
 
     return written
 
