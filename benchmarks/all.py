@@ -12,7 +12,6 @@ an earlier result alone. ``--quick`` measures less and writes nothing without ``
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cases_of_runs as runs
 import cases_of_steps as steps
@@ -38,7 +38,6 @@ from report import (
 from workbench import CannotRun, Result, Workbench
 
 from molpool_calc.bench.machine import machine, versions
-from molpool_calc.bench.peer import PeerFailure
 from molpool_calc.bench.row import Bench
 from molpool_calc.bench.systems import bench_system
 from molpool_calc.compilation.engine import prepare
@@ -62,13 +61,19 @@ CASES: dict[str, Callable[[Workbench], Result]] = {
     "gpu": runs.gpu,
 }
 """By the name of their file in ``results``, in the order of the tables."""
-COMPILED = (
-    *(("painn", "float32", False), ("painn", "float64", False)),
-    *(("schnet", "float32", False), ("schnet", "float64", False)),
-    *(("aspirin", "float32", False), ("painn", "float32", True)),
-    ("so3lr", "float32", False),
-)
-"""What is compiled beforehand, two at a time: checkpoint, dtype, periodic."""
+PAINN, BOX = ("painn", "float32", False), ("painn", "float32", True)
+COMPILED = {
+    "ethanol-painn": (PAINN, ("painn", "float64", False)),
+    "ethanol-schnet": (("schnet", "float32", False), ("schnet", "float64", False)),
+    "aspirin-painn": (("aspirin", "float32", False),),
+    "water-painn": (BOX,),
+    "ethanol-batch": (PAINN,),
+    "so3lr": (("so3lr", "float32", False),),
+    "scaling": (BOX,),
+    "batches": (PAINN,),
+    "xtb": (PAINN,),
+}
+"""What cases need compiled: checkpoint, dtype, periodic."""
 SECONDS, QUICK_SECONDS = 4.0, 0.8
 
 
@@ -86,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         bench = make_workbench(arguments, Path(scratch))
         if not arguments.quick:
-            compile_beforehand(bench)
+            compile_beforehand(arguments.only, bench)
         for name in arguments.only:
             measure(name, bench, out)
     if out == RESULTS:
@@ -111,8 +116,8 @@ def say(sentence: str) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {sentence}\n")
 
 
-def compile_beforehand(bench: Workbench) -> None:
-    """Compile what the rows need on all cores, since one compiler uses one."""
+def compile_beforehand(names: list[str], bench: Workbench) -> None:
+    """Compile what cases need on all cores, since one compiler uses one."""
 
     def build(job: tuple[str, str, bool]) -> None:
         what, dtype, periodic = job
@@ -133,27 +138,40 @@ def compile_beforehand(bench: Workbench) -> None:
 
     bench_system("ethanol")  # files are read before threads are many
     with ThreadPoolExecutor(bench.cores) as pool:
-        list(pool.map(build, COMPILED))
+        needed = (job for name in names for job in COMPILED.get(name, ()))
+        list(pool.map(build, dict.fromkeys(needed)))
 
 
 def measure(name: str, bench: Workbench, out: Path | None) -> None:
     """Run one case and write its file; one that fails does not stop the others."""
-    case, before = CASES[name], machine()
-    title = str(case.__doc__).splitlines()[0]
+    title = str(CASES[name].__doc__).splitlines()[0]
     say(f"{name}: {title}")
-    start = time.perf_counter()
     try:
-        result = case(bench)
+        content = measured(name, bench)
     except CannotRun as reason:
         say(f"{name} cannot run here: {reason}")
         return
-    except (PeerFailure, RuntimeError, ValueError, subprocess.SubprocessError):
+    except Exception:  # whatever it is, the other rows are worth something
         say(f"{name} failed")
         traceback.print_exc()
         return
-    content = {
+    if not content["rows"]:
+        say(f"{name} is left out by --quick")
+        return
+    for line in [*goal_lines(content), *row_lines(content["rows"])]:
+        say(line)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**content, "title": title}, indent=1)
+        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def measured(name: str, bench: Workbench) -> dict[str, Any]:
+    """Return the rows of a case, with what must be said of the machine."""
+    before, start = machine(), time.perf_counter()
+    result = CASES[name](bench)
+    return {
         "name": name,
-        "title": title,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "seconds": time.perf_counter() - start,
         "machine": {**before, "load_at_end": machine()["load"]},
@@ -161,12 +179,6 @@ def measure(name: str, bench: Workbench, out: Path | None) -> None:
         "goals": [dataclasses.asdict(goal) for goal in result.goals],
         "rows": result.rows,
     }
-    for line in [*goal_lines(content), *row_lines(result.rows)]:
-        say(line)
-    if out is not None and result.rows:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, allow_nan=False)
-        (out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

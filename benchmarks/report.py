@@ -4,6 +4,7 @@ python benchmarks/report.py: writes both anew. Nothing is measured.
 """
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def _tables(results: list[dict[str, Any]]) -> str:
     if any(goal["value"] for content in results for goal in content.get("goals", [])):
         lines += ["", f"![measured over target]({PICTURE.name})"]
     for content in results:
-        lines += ["", f"### {content.get('title', content['name'])}", ""]
+        title = content.get("title", content["name"]).rstrip(".")
+        lines += ["", f"### {title}", ""]
         lines += row_lines(content["rows"])
         lines += ["", _origin(content)]
     return "\n".join(lines) + "\n"
@@ -207,12 +209,14 @@ def write_picture(folder: Path, picture: Path) -> None:
         for goal in goals
     ]
     places = range(len(goals))
-    figure, axes = plt.subplots(figsize=(10, 0.42 * len(goals) + 1.2))
+    figure, axes = plt.subplots(figsize=(10, 0.46 * len(goals) + 1.2))
     colors = ["#2a7f62" if share >= 1 else "#c0603a" for share in shares]
     axes.barh(places, shares, color=colors)
     axes.axvline(1.0, color="black", linewidth=1)
     labels = [
-        f"{goal['work'][:75]}\n{significant(goal['value'])} {goal['unit']}"
+        textwrap.fill(
+            f"{goal['work']}: {significant(goal['value'])} {goal['unit']}", 62
+        )
         for goal in goals
     ]
     axes.set_yticks(places, labels, fontsize=7)
