@@ -21,7 +21,7 @@ from molpool_calc.atoms import (
 from molpool_calc.batches import Batches
 from molpool_calc.compilation.engine import Compile, evaluate_to_host, make_engine
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.neighbors import VerletLists, neighbor_list, usual_backend
+from molpool_calc.neighbors import VerletList, VerletLists, neighbor_list, usual_backend
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
@@ -150,13 +150,8 @@ class Evaluator:
         """
         batch = self._batch_of(atoms, state)
         pairs = self.lists.update(batch)
-        members = [
-            as_results(
-                evaluate_to_host(engine, batch, pairs, properties),
-                *(0, slice(None), properties),
-            )
-            for engine in self.engines
-        ]
+        found = [evaluate_to_host(e, batch, pairs, properties) for e in self.engines]
+        members = [as_results(p, 0, slice(None), properties) for p in found]
         return _committee(members)
 
     def _batch_of(self, atoms: Atoms, state: ChargeAndSpin) -> AtomsBatch:
@@ -172,8 +167,7 @@ class Evaluator:
     def _positions_of(self, atoms: Atoms) -> Float[Tensor, "atoms 3"]:
         if self.device.type == "cpu":
             return torch.tensor(atoms.positions, dtype=self.dtype)
-        # from page-locked memory the copy does not wait for the device; the one before
-        # is over, since its results were read
+        # page-locked, so that nothing waits; the copy before is over: results were read
         if self._pinned is None or self._pinned.shape != atoms.positions.shape:
             shape = atoms.positions.shape
             self._pinned = torch.empty(shape, dtype=self.dtype, pin_memory=True)
@@ -200,10 +194,15 @@ class Evaluator:
                 device=self.device,
                 states=states[first:last],
             )
-            pairs = neighbor_list(batch, self.cutoff, backend=self.backend)
+            pairs = self._search(batch)
             return self._split(batch, pairs, properties)
 
         return self.batches.evaluate([len(atoms) for atoms in structures], one_pass)
+
+    def _search(self, batch: AtomsBatch) -> NeighborList:
+        if self.device.type == "cpu":
+            return neighbor_list(batch, self.cutoff, backend=self.backend)
+        return VerletList(self.cutoff, 0.0, self.backend).update(batch)
 
     def _split(
         self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]

@@ -342,7 +342,9 @@ def test_the_calculator_on_a_gpu_gives_what_it_gives_on_the_cpu():
         )
         atoms.get_forces()
         atoms.positions[0] += 0.05
-        results.append((atoms.get_forces(), atoms.get_dipole_moment()))
+        many = atoms.calc.calculate_many([atoms, molecule("H2O"), glycol()])
+        forces = np.concatenate([each["forces"] for each in many])
+        results.append((atoms.get_forces(), atoms.get_dipole_moment(), forces))
     for there, here in zip(*results, strict=True):
         np.testing.assert_allclose(there, here, atol=1e-9)
 
