@@ -75,6 +75,8 @@ def test_a_package_of_all_pairs_makes_them_itself():
     assert (request.dense, request.n_atoms) == (True, 9)
     inputs = inputs_of(batch, pairs, request)
     assert len(inputs) == 4
+    assert fits(batch, pairs, request, 10)
+    assert not fits(batch_of(molecule("H2O")), pairs, replace(request, dense=False), 10)
     _, again = batch_of_inputs(inputs)
     assert again.n_dense == 9
     assert torch.equal(again.center, pairs.center)

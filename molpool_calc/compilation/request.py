@@ -93,8 +93,9 @@ def fits(
     n_atoms, size = batch.positions.shape[0], batch.systems.max_size
     if batch.systems.n_segments * size != n_atoms:
         return False
-    if request.dense and request.n_atoms is None:
-        return 1 < size <= LARGEST_DENSE and n_atoms * size <= MANY_DENSE_PAIRS
+    if request.dense:
+        few = 1 < size <= LARGEST_DENSE and n_atoms * size <= MANY_DENSE_PAIRS
+        return few or request.n_atoms == size
     return neighbors.center.shape[0] <= limit
 
 
