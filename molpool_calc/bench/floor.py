@@ -105,7 +105,9 @@ def work_of(potential: NeuralPotential, batch: AtomsBatch) -> Work:
         potential: left as it is; a copy is run, on the CPU.
         batch: any number of systems, on the CPU.
     """
-    copy = deepcopy(potential).to(device="cpu").requires_grad_(requires_grad=False)
+    # with weights that may be trained the network runs as written: what saves memory
+    # by computing things twice is for frozen ones
+    copy = deepcopy(potential).to(device="cpu").requires_grad_()
     pairs = neighbor_list(batch, potential.network.cutoff)
     n_atoms, n_pairs = batch.positions.shape[0], pairs.center.shape[0]
     item = torch.finfo(potential.dtype).bits // 8
