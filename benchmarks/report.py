@@ -70,7 +70,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 def gpu_goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the targets of a GPU from the rows that ``gpu.py`` wrote, if it did."""
-    reason = "no GPU was at hand; python benchmarks/gpu.py --out results/gpu.json"
+    command = "python benchmarks/gpu.py --out results/gpu.json"
+    reason = "this row was not run" if rows else "no GPU was at hand"
+    reason += f"; {command}"
 
     def best(start: str, key: str, choose: Callable[[list[float]], float]) -> Any:
         found = [r[key] for r in rows if r["title"].startswith(start) and r.get(key)]

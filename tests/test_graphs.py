@@ -67,11 +67,19 @@ def engines(network="schnet", dtype=torch.float64, **options):
     return GraphEngine(eager, eager, record=rerun, **options), eager, rerun
 
 
+def value_is_rounded(eager):
+    return eager.dtype == torch.float32 and eager.device.type == "cuda"
+
+
 def assert_same(graph, eager, batch, pairs, asked):
     found = fields(graph.evaluate(batch, pairs, asked))
     on_host = fields(graph.evaluate_to_host(batch, pairs, asked))
+    # two runs: on a GPU they add in varying order, which float32 shows
+    repeated = 1e-5 if value_is_rounded(eager) else 1e-6
     for name, value in found.items():
-        torch.testing.assert_close(on_host[name], value.cpu(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            on_host[name], value.cpu(), rtol=repeated, atol=repeated
+        )
     expected = fields(eager.evaluate(batch, pairs, asked))
     assert found.keys() == expected.keys()
     tolerance = 1e-10 if eager.dtype == torch.float64 else 1e-4
