@@ -71,8 +71,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def gpu_goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the targets of a GPU from the rows that ``gpu.py`` wrote, if it did."""
     command = "python benchmarks/gpu.py --out results/gpu.json"
-    reason = "this row was not run" if rows else "no GPU was at hand"
-    reason += f"; {command}"
+    absent = "this row was not run" if rows else "no GPU was at hand"
+
+    def reason(start: str) -> str:
+        failed = (r.get("failure") for r in rows if r["title"].startswith(start))
+        return next((text for text in failed if text), f"{absent}; {command}")
 
     def best(start: str, key: str, choose: Callable[[list[float]], float]) -> Any:
         found = [r[key] for r in rows if r["title"].startswith(start) and r.get(key)]
@@ -96,7 +99,7 @@ def gpu_goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "limit": limit,
             "unit": unit,
             "at_least": at_least,
-            "reason": reason,
+            "reason": reason(start),
         }
         for work, start, key, limit, unit, at_least in lines
     ]
