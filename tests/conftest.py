@@ -1,6 +1,7 @@
 """What every test must leave as it found it."""
 
 import os
+import signal
 
 # before torch is loaded: tests share the cores, and their networks are small
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +29,14 @@ def global_state():
         torch.are_deterministic_algorithms_enabled(),
         str(torch.get_default_device()),
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive():
+    """Let Ctrl-C interrupt, which a shell turns off for what it runs behind itself."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
