@@ -6,7 +6,7 @@ are rows of a Jacobian, each taken on a copy of the system in one batch, so that
 single backward pass gives many rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +106,15 @@ def differentiate(
     if "stress" in wanted:
         stress = _stress(gradients[1], batch.cell)
     return replace(prediction, forces=forces, stress=stress)
+
+
+def loss_gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return ∂value/∂parameter of each; zeros where it does not depend on one."""
+    found = torch.autograd.grad(value, parameters, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, found, strict=True)
+    ]
 
 
 def _strained(batch: AtomsBatch, strain: Float[Tensor, "systems 3 3"]) -> AtomsBatch:

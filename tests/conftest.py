@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from molpool_calc.compilation import engine
+from molpool_calc.training import compiled_step
 
 
 @pytest.fixture(autouse=True)
@@ -46,4 +47,5 @@ def no_compiled_code(tmp_path_factory):
         folder = tmp_path_factory.mktemp("packages")
         patch.setattr(engine, "cache_folder", lambda: folder)
         patch.setattr(engine, "start_build", lambda *_arguments: None)
+        patch.setattr(compiled_step, "cache_folder", lambda: folder)
         yield

@@ -63,14 +63,14 @@ BORDERS = {
         "run_inputs sharing sidecar snapshot statics suitability training "
         "trajectory_file"
     ),
-    "argparse": "cli commands compilation.build",
+    "argparse": "cli commands compilation.build training.build_step",
     "h5py": "md.h5md md.replica_frames training.readers",
     "ipi": "path_integrals.child",
     "json": (
         "bench.peer bench.serve cli commands compilation.cache harmonic_file "
         "molecules storage spectra.files "
         "spectra.band_files path_integrals.driver recompute report "
-        "md.manifest md.h5md importers.mlff_model training.recipe"
+        "md.manifest md.h5md importers.mlff_model training.recipe training.step_request"
     ),
     "jcamp": "spectra.jcamp_dx",
     "matplotlib": "spectra.plot training.curve",
@@ -88,26 +88,30 @@ BORDERS = {
     "pandas": "",
     "requests": "",
     "urllib": "",
-    "subprocess": "bench.peer compilation.builder path_integrals.processes",
-    "warnings": "bench.worker_schnetpack compilation.build",
+    "subprocess": (
+        "bench.peer compilation.builder path_integrals.processes training.compiled_step"
+    ),
+    "torch.distributed": "training.processes",
+    "warnings": "bench.worker_schnetpack compilation.build training.build_step",
 }
 """Library → the only modules that may import it."""
 
 PLACES = {
     "torch.autograd.grad": "derivatives kernels.messages tangents",
-    "torch.func": "derivatives",
+    "torch.func": "derivatives training.steps",
     "torch.compile": "",
-    "torch.export": "compilation.build",
-    "torch._inductor": "compilation.build",
-    "torch._C": "compilation.package",
+    "torch.export": "compilation.build training.build_step",
+    "torch._inductor": "compilation.build training.build_step",
+    "torch._C": "compilation.package training.build_step",
     "torch.cuda.CUDAGraph": "compilation.capture",
     "torch.cuda.graph": "compilation.capture",
     "torch.set_default_dtype": "",
     "torch.set_default_device": "",
     "torch.set_num_threads": (
-        "batches training.train compilation.build path_integrals.child bench.timing "
-        "bench.worker_schnetpack"
+        "batches training.train training.build_step compilation.build "
+        "path_integrals.child bench.timing bench.worker_schnetpack"
     ),
+    "torch.use_deterministic_algorithms": "",
     "torch.manual_seed": "",
     "os.environ": "",
     "random.seed": "",

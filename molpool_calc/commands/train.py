@@ -1,5 +1,6 @@
 """``molpool train``: from a recipe to the folder of a potential."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from molpool_calc.commands.options import add_force
 from molpool_calc.commands.tables import significant
 
 if TYPE_CHECKING:
+    from molpool_calc.training.processes import Processes
     from molpool_calc.training.train import Trained, Trainer
 
 NAME = "train"
@@ -48,19 +50,32 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
     """Train, and write the folder."""
+    from molpool_calc.training.processes import joined  # noqa: PLC0415 - light start
+
+    with joined() as processes:
+        result = _train(arguments, console, processes)
+    if not processes.is_first:  # one result is enough
+        sys.exit(0)
+    return result
+
+
+def _train(
+    arguments: Namespace, console: Console, processes: "Processes"
+) -> Mapping[str, Any]:
     from molpool_calc.commands.describe import describe  # noqa: PLC0415 - light start
     from molpool_calc.training.recipe import load_recipe  # noqa: PLC0415
     from molpool_calc.training.train import Trainer, TrainingDiverged  # noqa: PLC0415
 
     folder: Path = arguments.out
     recipe = load_recipe(arguments.recipe)
-    output.check_folder(
-        folder, force=arguments.force, resume=arguments.resume, mark=CHECKPOINT
-    )
-    trainer = Trainer(recipe, folder)
+    if processes.is_first:
+        output.check_folder(
+            folder, force=arguments.force, resume=arguments.resume, mark=CHECKPOINT
+        )
+    trainer = Trainer(recipe, folder, processes)
     if arguments.resume:
         trainer.resume()
-    else:
+    elif processes.is_first:
         output.remove(folder, FILES)
     try:
         trained = _watched(trainer, console)
@@ -72,6 +87,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         }
     except TrainingDiverged as error:
         return {"status": "stopped", "reason": str(error)}
+    if not processes.is_first:
+        return {"status": "finished"}
     write_folder(trained, arguments.recipe, folder)
     return {
         "status": "finished",
@@ -79,6 +96,8 @@ def run(arguments: Namespace, console: Console) -> Mapping[str, Any]:
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "seconds": trained.seconds,
+        "engine": trained.engine,
+        "processes": processes.size,
         **describe(folder),
     }
 
@@ -92,7 +111,13 @@ def _watched(trainer: "Trainer", console: Console) -> "Trained":
             bar.set_postfix_str(_progress(row), refresh=False)
             bar.update()
 
-        return trainer.run(report)
+        return trainer.run(
+            report,
+            waiting=lambda: console.note(
+                "compiling the training step for this machine, which takes minutes "
+                'once; training.compile = "never" does without'
+            ),
+        )
 
 
 def write_folder(trained: "Trained", recipe: Path, folder: Path) -> None:

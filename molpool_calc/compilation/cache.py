@@ -36,7 +36,7 @@ def key_of(potential: NeuralPotential, request: Request) -> str:
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
         platform.machine(),
-        _sources_sha256(),
+        sources_sha256(),
     ]
     if potential.device.type != "cpu":
         facts.append(torch.cuda.get_device_name(potential.device))
@@ -44,10 +44,11 @@ def key_of(potential: NeuralPotential, request: Request) -> str:
 
 
 @cache
-def _sources_sha256() -> str:
+def sources_sha256(more: tuple[str, ...] = ()) -> str:
+    """Return a hash of the code that compiled code is made of, and of ``more``."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for name in SOURCES:
+    for name in (*SOURCES, *more):
         place = root / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.read_bytes())

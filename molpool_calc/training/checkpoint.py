@@ -30,6 +30,7 @@ class Progress:
         stale: validations without progress.
         history: rows of the learning curve.
         seconds: wall-clock time spent so far.
+        engine: that gives the gradients; a training keeps it to its end.
     """
 
     generator: torch.Generator
@@ -42,6 +43,7 @@ class Progress:
     rate_factor: float = 1.0
     stale: int = 0
     seconds: float = 0.0
+    engine: str = "eager"
     history: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
@@ -53,6 +55,17 @@ class Progress:
             best=_copy(dict(potential.named_parameters())),
         )
 
+    def take_average(self, potential: NeuralPotential, decay: float) -> None:
+        """Move the average towards the weights after a step, by 1 − decay."""
+        # a short memory at first, else the random start would linger in the average
+        effective = min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.values()),
+                list(potential.parameters()),
+                1.0 - effective,
+            )
+
     def keep_best(self, valid_loss: float) -> None:
         """Note the averaged weights as the best so far."""
         self.best, self.best_loss = _copy(self.average), valid_loss
@@ -61,7 +74,7 @@ class Progress:
 
 SCALARS = (
     *("best_loss", "best_epoch", "epoch", "step"),
-    *("rate_factor", "stale", "seconds"),
+    *("rate_factor", "stale", "seconds", "engine"),
 )
 
 
@@ -95,13 +108,8 @@ def write_checkpoint(
     os.replace(temporary, folder / FILE_NAME)
 
 
-def read_checkpoint(
-    folder: Path,
-    recipe: Recipe,
-    potential: NeuralPotential,
-    optimizer: torch.optim.Optimizer,
-) -> Progress:
-    """Load weights and optimiser in place and return the progress.
+def read_checkpoint(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return the content of the checkpoint, for ``restore``.
 
     Raises:
         ValueError: there is no checkpoint, it is damaged, or it belongs to another
@@ -116,14 +124,28 @@ def read_checkpoint(
             f"{path} belongs to another recipe; resume with the recipe it was started "
             "with, or train into another folder"
         )
+    return content
+
+
+def restore(
+    content: dict[str, Any],
+    potential: NeuralPotential,
+    optimizer: torch.optim.Optimizer,
+) -> Progress:
+    """Load weights and optimiser in place and return the progress."""
     potential.load_state_dict(content["weights"], strict=False)
     optimizer.load_state_dict(content["optimizer"])
     generator = torch.Generator()
     generator.set_state(content["generator"])
+    device = potential.device
+
+    def placed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weight.to(device) for name, weight in weights.items()}
+
     return Progress(
         generator=generator,
-        average=content["average"],
-        best=content["best"],
+        average=placed(content["average"]),
+        best=placed(content["best"]),
         history=content["history"],
         **content["scalars"],
     )
@@ -131,7 +153,7 @@ def read_checkpoint(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, LookupError, PickleError) as error:
         raise ValueError(
             f"{path} is damaged and cannot be resumed ({type(error).__name__}); train "

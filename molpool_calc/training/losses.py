@@ -1,10 +1,10 @@
 """The training loss and the errors that are reported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from molpool_calc.interfaces import AtomsBatch, Prediction
@@ -32,7 +32,11 @@ class Objective:
 
 
 def loss(
-    prediction: Prediction, labels: Labels, batch: AtomsBatch, objective: Objective
+    prediction: Prediction,
+    labels: Labels,
+    batch: AtomsBatch,
+    objective: Objective,
+    shares: Float[Tensor, " properties"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return Σ_p w_p·mean((predicted − reference)²), per component.
 
@@ -40,16 +44,25 @@ def loss(
     weight means the same for molecules of any size. Units: eV², (eV/Å)², (e·Å)²,
     (e²Å²/eV)². A scalar property counts in units of its scale, with its absolute
     error where the objective says so.
+
+    Args:
+        prediction: of the batch.
+        labels: reference values.
+        batch: the atoms.
+        objective: weights w_p and the like.
+        shares: factor of each property of the objective, in its order: the part of
+            the labels that this batch has where several processes share one; then
+            the sum of their losses is that of the whole.
     """
     total = batch.positions.new_zeros(())
-    for name, weight in objective.weights.items():
+    for place, (name, weight) in enumerate(objective.weights.items()):
         reference, predicted = label_of(labels, name), value_of(prediction, name)
         if weight == 0 or reference is None or predicted is None:
             continue
+        labelled = None
         if name in objective.partly_labelled:
-            predicted, reference = _where_labelled(predicted, reference)
-            if not len(reference):
-                continue
+            labelled = is_labelled(reference)
+            reference = torch.where(reference.isnan(), 0.0, reference)
         error = predicted - reference
         if name in objective.scales:
             error = error / objective.scales[name]
@@ -57,17 +70,26 @@ def loss(
         term = error.abs() if plain else error**2
         if name == "energy":
             term = term / segment_count(batch.systems, term)
-        total = total + weight * term.mean().to(total.dtype)
+        mean = term.mean() if labelled is None else _mean_where(term, labelled)
+        weighted = weight * mean.to(total.dtype)
+        total = total + (weighted if shares is None else shares[place] * weighted)
     return total
 
 
-def _where_labelled(
-    predicted: Float[Tensor, "systems ..."],
-    reference: Float[Tensor, "systems ..."],
-) -> tuple[Float[Tensor, "labelled ..."], Float[Tensor, "labelled ..."]]:
-    """Return both for the frames that have a label: the rows that are not NaN."""
-    labelled = ~reference.isnan().flatten(1).any(1)
-    return predicted[labelled], reference[labelled]
+def is_labelled(reference: Float[Tensor, "systems ..."]) -> Bool[Tensor, " systems"]:
+    """Return which frames have a label: those whose rows are not NaN."""
+    return ~reference.isnan().reshape(reference.shape[0], -1).any(1)
+
+
+def _mean_where(
+    term: Float[Tensor, "systems ..."], labelled: Bool[Tensor, " systems"]
+) -> Float[Tensor, ""]:
+    """Return the mean over the labelled frames, 0 if there are none.
+
+    No number of frames is read back from the device, and no shape depends on it.
+    """
+    rows = term.reshape(term.shape[0], -1).mean(1)
+    return torch.where(labelled, rows, 0.0).sum() / labelled.sum().clamp(min=1)
 
 
 def value_of(prediction: Prediction, name: str) -> Tensor | None:
@@ -115,6 +137,14 @@ class ErrorSum:
                 # a reference that is NaN stands for a frame without this label
                 difference = difference[~reference.isnan().flatten()]
                 self._parts.setdefault(name, []).append(difference.cpu())
+
+    def join(self, others: Sequence["ErrorSum"]) -> None:
+        """Take the differences of all others in place of these."""
+        joined: dict[str, list[Tensor]] = {}
+        for other in others:
+            for name, parts in other._parts.items():
+                joined.setdefault(name, []).extend(parts)
+        self._parts = joined
 
     def result(self) -> dict[str, Errors]:
         """Return the errors by property, per component, in internal units."""

@@ -120,10 +120,12 @@ def recipe_digest(recipe: Recipe) -> str:
     """Return the SHA-256 of what the recipe says, defaults included.
 
     Comments and order do not count, nor does where the recipe lies, nor
-    ``max_minutes`` and ``threads``, which a resumed training may change.
+    ``max_minutes``, ``threads``, ``device`` and ``compile``, which a resumed training
+    may change.
     """
     content = asdict(recipe)
-    del content["folder"], content["training"]["max_minutes"]
-    del content["training"]["threads"]
+    del content["folder"]
+    for name in ("max_minutes", "threads", "device", "compile"):
+        del content["training"][name]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

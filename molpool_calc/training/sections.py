@@ -224,7 +224,8 @@ class TrainingSection:
         plateau_factor: by which ``plateau`` multiplies the rate.
         plateau_patience: validations without progress before it does.
         epochs: passes over the training frames.
-        max_minutes: of wall-clock time, after which training ends; none by default.
+        max_minutes: of wall-clock time, compiling apart, after which training ends;
+            none by default.
         ema_decay: per step, of the moving average of the weights, which is what is
             validated and saved; 0 for none.
         weight_decay: of AdamW.
@@ -235,6 +236,12 @@ class TrainingSection:
         seed: of the initial weights and the order of the frames.
         dtype: ``float32`` or ``float64``.
         threads: of the processor; by default PyTorch's choice.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one. Only on the
+            CPU is a training repeatable bit for bit.
+        compile: the step compiled for this machine, which takes minutes once for each
+            architecture: ``auto`` where it was compiled before or the training is long
+            enough to gain by it, ``now``, ``cached`` (only if compiled before) or
+            ``never``. A resumed training keeps what it began with, except ``never``.
         start_from: a potential, by bundled name or by folder relative to the recipe,
             whose weights are the initial ones where they fit; random by default.
     """
@@ -256,6 +263,8 @@ class TrainingSection:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     threads: int | None = None
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    compile: Literal["auto", "now", "cached", "never"] = "auto"
     start_from: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,5 +1,8 @@
 """What a training aims at: the labelled properties and their weights in the loss."""
 
+import numpy as np
+from jaxtyping import Int
+
 from molpool_calc.potential import NeuralPotential, PotentialSpec
 from molpool_calc.training.dataset import Dataset
 from molpool_calc.training.frames import LABELS
@@ -84,3 +87,38 @@ def error_unit(recipe: Recipe, name: str) -> str:
     if name in recipe.data.units.scalars:
         return SCALAR_UNITS[recipe.data.units.scalars[name]][1]
     return ERROR_UNITS.get(name, "1")
+
+
+def label_shares(
+    dataset: Dataset,
+    part: Int[np.ndarray, " m"],
+    whole: Int[np.ndarray, " n"],
+    objective: Objective,
+) -> list[float]:
+    """Return the part's share of a batch's labels, by property of the objective.
+
+    The mean over a batch is the sum over its parts of share times mean; a part
+    without labels has the share 0.
+    """
+    if len(part) == len(whole):
+        return [1.0] * len(objective.weights)
+    shares = []
+    for name in objective.weights:
+        count = _label_counts(dataset, name, partly=name in objective.partly_labelled)
+        shares.append(float(count[part].sum() / max(1, count[whole].sum())))
+    return shares
+
+
+def _label_counts(
+    dataset: Dataset, name: str, *, partly: bool
+) -> Int[np.ndarray, " frames"]:
+    """Return the number of rows with a label of every frame."""
+    if name == "forces" or name.endswith(WEIGHTS):
+        return dataset.sizes
+    if not partly:
+        return np.ones(len(dataset), dtype=np.int64)
+    values = (
+        dataset.scalars[name] if name in dataset.scalars else getattr(dataset, name)
+    )
+    missing = np.isnan(values.reshape(len(dataset), -1)).any(1)
+    return np.where(missing, 0, 1)

@@ -2,67 +2,51 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
-from molpool_calc.derivatives import evaluate
+from molpool_calc.engine import resolve_device
 from molpool_calc.potential import NeuralPotential
-from molpool_calc.training.checkpoint import Progress, read_checkpoint, write_checkpoint
+from molpool_calc.training.checkpoint import (
+    Progress,
+    read_checkpoint,
+    restore,
+    write_checkpoint,
+)
+from molpool_calc.training.choice import choose_step
 from molpool_calc.training.curve import write_curve
-from molpool_calc.training.dataset import Dataset
 from molpool_calc.training.frames import Frames
 from molpool_calc.training.labelled import read_labelled
-from molpool_calc.training.losses import Errors, ErrorSum, loss
+from molpool_calc.training.losses import Errors
+from molpool_calc.training.processes import ALONE, Processes
 from molpool_calc.training.recipe import Recipe
 from molpool_calc.training.schedule import learning_rate
 from molpool_calc.training.specification import build_spec
 from molpool_calc.training.splits import split_frames
 from molpool_calc.training.start import start_from
+from molpool_calc.training.step_request import Example
+from molpool_calc.training.steps import EagerStep, Step
 from molpool_calc.training.targets import (
     error_unit,
+    label_shares,
     labelled_properties,
     objective_of,
 )
+from molpool_calc.training.trained import Trained, TrainingDiverged, demand_finite
+from molpool_calc.training.validation import errors_of
 
 CURVE_FILE = "learning_curve.csv"
-VALIDATION_BATCH = 64
 N_EXAMPLES = 5
 
+__all__ = ["Trained", "Trainer", "TrainingDiverged"]
+
 Report = Callable[[int, Mapping[str, float]], None]
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the checkpoint of the last epoch stands."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training gives.
-
-    Attributes:
-        potential: with the weights of the best validation.
-        epochs: done.
-        best_epoch: of the weights.
-        errors: on the test part.
-        seconds: of wall-clock time, resumed parts included.
-        history: the learning curve.
-        examples: a few frames of the test part (of the validation part, where there
-            is no test part).
-    """
-
-    potential: NeuralPotential
-    epochs: int
-    best_epoch: int
-    errors: Mapping[str, Errors]
-    seconds: float
-    history: Sequence[Mapping[str, float]]
-    examples: Dataset
 
 
 class Trainer:
@@ -70,20 +54,24 @@ class Trainer:
 
     Weights are averaged exponentially; the average is what is validated and kept.
     Every epoch ends with a checkpoint from which ``resume`` continues bit for bit
-    (same machine, same number of threads).
+    (same machine, engine, number of threads and of processes; on the CPU).
 
     Args:
         recipe: what to train.
         folder: where checkpoint and learning curve are written; must exist.
+        processes: that train together, each a part of every batch.
 
     Raises:
         ValueError: recipe and data do not go together.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(
+        self, recipe: Recipe, folder: Path, processes: Processes = ALONE
+    ) -> None:
+        self.recipe, self.folder, self.processes = recipe, folder, processes
         options = recipe.training
         self.dtype: torch.dtype = getattr(torch, options.dtype)
+        device = processes.own(resolve_device(options.device))
         dataset = read_labelled(
             recipe.data_path,
             units=recipe.data.units,
@@ -99,16 +87,19 @@ class Trainer:
             self.potential = NeuralPotential(self.spec).to(self.dtype)
         if options.start_from is not None:
             start_from(self.potential, options.start_from, recipe.folder)
+        self.potential.to(device)
         self.labelled = labelled_properties(self.potential, dataset)
         self.objective = objective_of(recipe, self.spec, self.labelled)
-        device = torch.device("cpu")
         self.frames = Frames(dataset, self.potential.cutoff, self.dtype, device)
         self.optimizer = torch.optim.AdamW(
             self.potential.parameters(),
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
+            fused=True,
         )
         self.progress = Progress.start(self.potential, options.seed)
+        self.step: Step = EagerStep(self.potential, self.objective)
+        self._is_resumed = False
 
     def resume(self) -> None:
         """Take everything up from the last checkpoint.
@@ -116,24 +107,34 @@ class Trainer:
         Raises:
             ValueError: no checkpoint, a damaged one, or one of another recipe.
         """
-        self.progress = read_checkpoint(
-            self.folder, self.recipe, self.potential, self.optimizer
+        content = self.processes.from_first(
+            lambda: read_checkpoint(self.folder, self.recipe)
         )
+        self.progress = restore(content, self.potential, self.optimizer)
+        self._is_resumed = True
 
-    def run(self, report: Report = lambda _epoch, _row: None) -> Trained:
+    def run(
+        self,
+        report: Report = lambda _epoch, _row: None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Trained:
         """Train to the end of the schedule and test.
 
         Args:
             report: called after every epoch with its number and the last row of the
                 learning curve, empty before the first validation.
+            waiting: called before the step is compiled, which takes minutes.
 
         Raises:
             TrainingDiverged: the loss became infinite or NaN.
+            ValueError: resumed with compiled code that cannot be had here.
         """
         threads = torch.get_num_threads()
         if self.recipe.training.threads is not None:
             torch.set_num_threads(self.recipe.training.threads)
         try:
+            if not self._finished():
+                self._choose_step(waiting)
             if self.progress.epoch == 0:
                 self._write_checkpoint()
             while not self._finished():
@@ -144,15 +145,31 @@ class Trainer:
         finally:
             torch.set_num_threads(threads)
 
+    def _choose_step(self, waiting: Callable[[], None]) -> None:
+        first = self.parts.train[: self.recipe.training.batch_size]
+        self.step = choose_step(
+            EagerStep(self.potential, self.objective),
+            self._example(first),
+            self.recipe.training.compile,
+            kept=self.progress.engine if self._is_resumed else None,
+            n_steps=self._steps_per_epoch() * self.recipe.training.epochs,
+            processes=self.processes,
+            waiting=waiting,
+        )
+        self.progress.engine = self.step.name
+
     def _finished(self) -> bool:
         state, options = self.progress, self.recipe.training
         patience, minutes = options.early_stopping_epochs, options.max_minutes
         # counted in validated epochs: the others cannot be progress
         validated = int(state.history[-1]["epoch"]) if state.history else 0
-        return (
-            state.epoch >= options.epochs
-            or (patience is not None and validated - state.best_epoch > patience)
-            or (minutes is not None and state.seconds > 60 * minutes)
+        # clocks differ between processes
+        return self.processes.from_first(
+            lambda: (
+                state.epoch >= options.epochs
+                or (patience is not None and validated - state.best_epoch > patience)
+                or (minutes is not None and state.seconds > 60 * minutes)
+            )
         )
 
     def _epoch(self) -> None:
@@ -170,62 +187,49 @@ class Trainer:
         self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:
-        write_checkpoint(
-            self.folder, self.recipe, self.optimizer, self.potential, self.progress
-        )
+        if self.processes.is_first:
+            write_checkpoint(
+                self.folder, self.recipe, self.optimizer, self.potential, self.progress
+            )
+
+    def _example(self, indices: Int[np.ndarray, " n"]) -> Example:
+        """Return what this process has of a batch, and its share of the labels."""
+        own = self.processes.part(indices)
+        batch, pairs, labels = self.frames.batch(own)
+        shares = label_shares(self.frames.dataset, own, indices, self.objective)
+        return batch, pairs, labels, batch.positions.new_tensor(shares)
 
     def _step(self, indices: Int[np.ndarray, " n"]) -> float:
-        state, options = self.progress, self.recipe.training
+        state = self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        batch, pairs, labels = self.frames.batch(indices)
-        prediction = evaluate(
-            self.potential,
-            batch,
-            pairs,
-            properties=frozenset(self.objective.weights),
-            create_graph=True,
-        )
-        value = loss(prediction, labels, batch, self.objective)
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value, *gradients = self.processes.add(self.step(*self._example(indices)))
+        parameters = list(self.potential.parameters())
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            # the fused optimiser takes the memory of a gradient as that of its weight
+            parameter.grad = gradient.contiguous()
         norm = torch.nn.utils.clip_grad_norm_(
-            self.potential.parameters(), options.gradient_clip or math.inf
+            parameters, self.recipe.training.gradient_clip or math.inf
         )
-        self._demand_finite(float(value.detach()), float(norm))
+        # both in one transfer from the device
+        loss_now, norm_now = torch.stack([value, norm.to(value.dtype)]).tolist()
+        demand_finite(loss_now, norm_now, state.epoch + 1)
         self.optimizer.step()
         state.step += 1
-        self._average_weights()
-        return float(value.detach())
-
-    def _demand_finite(self, value: float, norm: float) -> None:
-        if math.isfinite(value) and math.isfinite(norm):
-            return
-        raise TrainingDiverged(
-            f"the loss became {value:g} and its gradient {norm:g} in epoch "
-            f"{self.progress.epoch + 1}; lower training.learning_rate or "
-            "training.gradient_clip and start again, or look for wrong labels"
-        )
-
-    def _average_weights(self) -> None:
-        decay, step = self.recipe.training.ema_decay, self.progress.step
-        # a short memory at first, else the random start would linger in the average
-        effective = min(decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            averages = list(self.progress.average.values())
-            torch._foreach_lerp_(
-                averages, list(self.potential.parameters()), 1.0 - effective
-            )
+        state.take_average(self.potential, self.recipe.training.ema_decay)
+        return float(loss_now)
 
     def _learning_rate(self) -> float:
         options, state = self.recipe.training, self.progress
-        per_epoch = math.ceil(len(self.parts.train) / options.batch_size)
         return learning_rate(
             options,
             state.step,
-            last_step=per_epoch * options.epochs,
+            last_step=self._steps_per_epoch() * options.epochs,
             rate_factor=state.rate_factor,
         )
+
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.parts.train) / self.recipe.training.batch_size)
 
     def _validate(self, train_loss: float) -> None:
         state, options = self.progress, self.recipe.training
@@ -246,7 +250,8 @@ class Trainer:
         if state.stale > options.plateau_patience:
             state.stale = 0
             state.rate_factor *= options.plateau_factor
-        write_curve(self.folder / CURVE_FILE, state.history)
+        if self.processes.is_first:
+            write_curve(self.folder / CURVE_FILE, state.history)
 
     def _with_weights(self, weights: Mapping[str, torch.Tensor]) -> NeuralPotential:
         # a copy: building another would draw random numbers from the global generator
@@ -258,14 +263,14 @@ class Trainer:
         self, potential: NeuralPotential, indices: Int[np.ndarray, " n"]
     ) -> tuple[dict[str, Errors], float]:
         """Return the errors of all labelled properties, and the loss."""
-        errors, total = ErrorSum(), 0.0
-        for first in range(0, len(indices), VALIDATION_BATCH):
-            part = indices[first : first + VALIDATION_BATCH]
-            batch, pairs, labels = self.frames.batch(part)
-            prediction = evaluate(potential, batch, pairs, properties=self.labelled)
-            errors.add(prediction, labels)
-            total += len(part) * float(loss(prediction, labels, batch, self.objective))
-        return errors.result(), total / max(1, len(indices))
+        return errors_of(
+            potential,
+            self.frames,
+            indices,
+            self.labelled,
+            self.objective,
+            self.processes,
+        )
 
     def result(self) -> Trained:
         """Return the best potential so far and its errors on the test part."""
@@ -294,6 +299,7 @@ class Trainer:
             best_epoch=best_epoch,
             errors=errors,
             seconds=state.seconds,
+            engine=state.engine,
             history=state.history,
             examples=self.frames.dataset.select(test[chosen.astype(int)]),
         )
