@@ -34,6 +34,12 @@ def test_parts_of_a_batch_are_all_of_it(n):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+def test_more_processes_than_frames_are_refused():
+    Processes(size=4).demand_work(4)
+    with pytest.raises(ValueError, match="batch of 3 frames was to be shared by 4"):
+        Processes(size=4).demand_work(3)
+
+
 def test_each_process_of_a_machine_has_a_gpu_of_its_own():
     second = Processes(rank=5, size=8, rank_on_machine=1)
     assert second.own(torch.device("cuda")) == torch.device("cuda", 1)

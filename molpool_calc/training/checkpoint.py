@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import PickleError
@@ -149,6 +151,16 @@ def restore(
         history=content["history"],
         **content["scalars"],
     )
+
+
+def with_weights(
+    potential: NeuralPotential, weights: Mapping[str, Tensor]
+) -> NeuralPotential:
+    """Return a frozen copy of a potential with other weights."""
+    # a copy: building another would draw random numbers from the global generator
+    copy = deepcopy(potential)
+    copy.load_state_dict({**copy.state_dict(), **weights})
+    return copy.requires_grad_(requires_grad=False).eval()
 
 
 def _load(path: Path) -> dict[str, Any]:

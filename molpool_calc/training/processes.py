@@ -43,6 +43,18 @@ class Processes:
             return device
         return torch.device(device.type, self.rank_on_machine)
 
+    def demand_work(self, n_frames: int) -> None:
+        """Check that each process has a part of a batch.
+
+        Raises:
+            ValueError: there are more processes than frames.
+        """
+        if n_frames < self.size:
+            raise ValueError(
+                f"a batch of {n_frames} frames was to be shared by {self.size} "
+                "processes; raise training.batch_size, or start fewer"
+            )
+
     def part(self, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
         """Return the indices of this process."""
         n = len(indices)

@@ -9,6 +9,8 @@ from jaxtyping import Int
 from molpool_calc.training.dataset import Dataset
 from molpool_calc.training.recipe import Split
 
+N_EXAMPLES = 5
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Parts:
@@ -57,3 +59,10 @@ def _random_parts(split: Split, n_frames: int) -> Parts:
         valid=np.sort(order[ends[0] : ends[1]]),
         test=np.sort(order[ends[1] : last]),
     )
+
+
+def some_frames(dataset: Dataset, parts: Parts) -> Dataset:
+    """Return a few frames of the test part, or of the validation part without one."""
+    part = parts.test if len(parts.test) else parts.valid
+    chosen = np.linspace(0, len(part) - 1, min(len(part), N_EXAMPLES))
+    return dataset.select(part[chosen.astype(int)])

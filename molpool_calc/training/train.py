@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from molpool_calc.training.checkpoint import (
     Progress,
     read_checkpoint,
     restore,
+    with_weights,
     write_checkpoint,
 )
 from molpool_calc.training.choice import choose_step
@@ -28,7 +28,7 @@ from molpool_calc.training.processes import ALONE, Processes
 from molpool_calc.training.recipe import Recipe
 from molpool_calc.training.schedule import learning_rate
 from molpool_calc.training.specification import build_spec
-from molpool_calc.training.splits import split_frames
+from molpool_calc.training.splits import some_frames, split_frames
 from molpool_calc.training.start import start_from
 from molpool_calc.training.step_request import Example
 from molpool_calc.training.steps import EagerStep, Step
@@ -42,7 +42,6 @@ from molpool_calc.training.trained import Trained, TrainingDiverged, demand_fini
 from molpool_calc.training.validation import errors_of
 
 CURVE_FILE = "learning_curve.csv"
-N_EXAMPLES = 5
 
 __all__ = ["Trained", "Trainer", "TrainingDiverged"]
 
@@ -81,6 +80,7 @@ class Trainer:
             partly_labelled=recipe.data.partly_labelled,
         )
         self.parts = split_frames(recipe.data.split, dataset)
+        processes.demand_work(min(options.batch_size, len(self.parts.train)))
         self.spec = build_spec(recipe, dataset, self.parts)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(options.seed)
@@ -146,10 +146,9 @@ class Trainer:
             torch.set_num_threads(threads)
 
     def _choose_step(self, waiting: Callable[[], None]) -> None:
-        first = self.parts.train[: self.recipe.training.batch_size]
         self.step = choose_step(
             EagerStep(self.potential, self.objective),
-            self._example(first),
+            self._example(self.parts.train[: self.recipe.training.batch_size]),
             self.recipe.training.compile,
             kept=self.progress.engine if self._is_resumed else None,
             n_steps=self._steps_per_epoch() * self.recipe.training.epochs,
@@ -203,8 +202,12 @@ class Trainer:
         state = self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        value, *gradients = self.processes.add(self.step(*self._example(indices)))
         parameters = list(self.potential.parameters())
+        if len(self.processes.part(indices)):
+            own = self.step(*self._example(indices))
+        else:  # the last batch of an epoch may have fewer frames than processes
+            own = [parameters[0].new_zeros(()), *map(torch.zeros_like, parameters)]
+        value, *gradients = self.processes.add(own)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             # the fused optimiser takes the memory of a gradient as that of its weight
             parameter.grad = gradient.contiguous()
@@ -233,7 +236,7 @@ class Trainer:
 
     def _validate(self, train_loss: float) -> None:
         state, options = self.progress, self.recipe.training
-        average = self._with_weights(state.average)
+        average = with_weights(self.potential, state.average)
         errors, valid_loss = self._errors(average, self.parts.valid)
         row: dict[str, float] = {
             "epoch": float(state.epoch),
@@ -253,30 +256,19 @@ class Trainer:
         if self.processes.is_first:
             write_curve(self.folder / CURVE_FILE, state.history)
 
-    def _with_weights(self, weights: Mapping[str, torch.Tensor]) -> NeuralPotential:
-        # a copy: building another would draw random numbers from the global generator
-        copy = deepcopy(self.potential)
-        copy.load_state_dict({**copy.state_dict(), **weights})
-        return copy.requires_grad_(requires_grad=False).eval()
-
     def _errors(
         self, potential: NeuralPotential, indices: Int[np.ndarray, " n"]
     ) -> tuple[dict[str, Errors], float]:
         """Return the errors of all labelled properties, and the loss."""
-        return errors_of(
-            potential,
-            self.frames,
-            indices,
-            self.labelled,
-            self.objective,
-            self.processes,
-        )
+        how = (self.labelled, self.objective, self.processes)
+        return errors_of(potential, self.frames, indices, *how)
 
     def result(self) -> Trained:
         """Return the best potential so far and its errors on the test part."""
         state = self.progress
         # stopped before the first validation: nothing is better than the average
-        best = self._with_weights(state.best if state.history else state.average)
+        chosen = state.best if state.history else state.average
+        best = with_weights(self.potential, chosen)
         errors, _ = self._errors(best, self.parts.test)
         best_epoch = state.best_epoch if state.history else state.epoch
         best.spec = replace(
@@ -291,8 +283,6 @@ class Trainer:
                 "best_epoch": best_epoch,
             },
         )
-        test = self.parts.test if len(self.parts.test) else self.parts.valid
-        chosen = np.linspace(0, len(test) - 1, min(len(test), N_EXAMPLES))
         return Trained(
             potential=best,
             epochs=state.epoch,
@@ -301,5 +291,5 @@ class Trainer:
             seconds=state.seconds,
             engine=state.engine,
             history=state.history,
-            examples=self.frames.dataset.select(test[chosen.astype(int)]),
+            examples=some_frames(self.frames.dataset, self.parts),
         )
