@@ -110,11 +110,7 @@ def differentiate(
 
 def loss_gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return ∂value/∂parameter of each; zeros where it does not depend on one."""
-    found = torch.autograd.grad(value, parameters, allow_unused=True)
-    return [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, found, strict=True)
-    ]
+    return list(torch.autograd.grad(value, parameters, materialize_grads=True))
 
 
 def _strained(batch: AtomsBatch, strain: Float[Tensor, "systems 3 3"]) -> AtomsBatch:
