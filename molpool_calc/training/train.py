@@ -208,9 +208,12 @@ class Trainer:
         else:  # the last batch of an epoch may have fewer frames than processes
             own = [parameters[0].new_zeros(()), *map(torch.zeros_like, parameters)]
         value, *gradients = self.processes.add(own)
+        partly = bool(self.objective.partly_labelled)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            # the fused optimiser takes the memory of a gradient as that of its weight
-            parameter.grad = gradient.contiguous()
+            # the fused optimiser takes the memory of a gradient as that of its weight;
+            # weights that no label of the batch reaches are left as they are
+            is_reached = not partly or bool(gradient.any())
+            parameter.grad = gradient.contiguous() if is_reached else None
         norm = torch.nn.utils.clip_grad_norm_(
             parameters, self.recipe.training.gradient_clip or math.inf
         )
