@@ -1,5 +1,7 @@
 """The training step: its parts, its compiled form, and which of them runs."""
 
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,7 +153,7 @@ class Faulty:
         return found
 
 
-@pytest.mark.parametrize("layout", EXAMPLES)
+@pytest.mark.parametrize("layout", ["dense", "periodic"])
 def test_a_wrong_package_is_refused(layout):
     made, request = potential(), request_of(EXAMPLES[layout], OBJECTIVE)
     verify(Faulty(made, request, 1.0).run, made, request)
@@ -221,6 +223,50 @@ def test_without_a_compiler_the_network_runs_as_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="begun with a compiled step"):
         choose_step(*arguments, kept="compiled", **options)
     assert not waited
+
+
+def test_who_interrupts_the_compiler_can_resume(tmp_path: Path, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    recipe = load_recipe(write_recipe(tmp_path, epochs=1, compile="now"))
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_step, "_build", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(recipe, tmp_path).run()
+    monkeypatch.setattr(compiled_step, "_build", lambda *_arguments: None)
+    trainer = Trainer(recipe, tmp_path)
+    trainer.resume()
+    assert (trainer.progress.epoch, trainer.progress.engine) == (0, "")
+    assert trainer.run().engine == "eager"
+
+
+def test_an_interrupt_ends_the_compiler_which_cleans_up(tmp_path: Path, monkeypatch):
+    begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
+    code = (
+        "import pathlib, sys, time\n"
+        "try:\n pathlib.Path(sys.argv[1]).touch(); time.sleep(60)\n"
+        "finally:\n pathlib.Path(sys.argv[2]).touch()\n"
+    )
+
+    def communicate(_process, timeout):
+        while not begun.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.Popen.communicate", communicate)
+    with pytest.raises(KeyboardInterrupt):
+        compiled_step._run([sys.executable, "-c", code, str(begun), str(cleaned)])
+    assert cleaned.exists()
+
+
+def test_only_a_failed_build_is_not_tried_again():
+    def run(code: str) -> str | None:
+        return compiled_step._run([sys.executable, "-c", code])
+
+    assert run("import sys; print('x', file=sys.stderr)") is None
+    assert run("raise SystemExit('first\\nwhy it failed')") == "why it failed"
+    assert run("import os; os.kill(os.getpid(), 9)") is None
 
 
 def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path: Path):

@@ -32,7 +32,8 @@ class Progress:
         stale: validations without progress.
         history: rows of the learning curve.
         seconds: wall-clock time spent so far.
-        engine: that gives the gradients; a training keeps it to its end.
+        engine: that gives the gradients, empty before it is chosen; a training keeps
+            it to its end.
     """
 
     generator: torch.Generator
@@ -55,6 +56,7 @@ class Progress:
             generator=torch.Generator().manual_seed(seed),
             average=_copy(dict(potential.named_parameters())),
             best=_copy(dict(potential.named_parameters())),
+            engine="",
         )
 
     def take_average(self, potential: NeuralPotential, decay: float) -> None:

@@ -1,10 +1,11 @@
 """The compiled training step: found in the user's cache or built, checked, then run."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +32,8 @@ from molpool_calc.training.steps import EagerStep
 
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-7}
 """Of the check on the first batch, where residuals may be small differences."""
+STOP_SECONDS = 3.0
+"""That an interrupted build has to clean up."""
 
 
 class CompiledStep:
@@ -114,26 +117,51 @@ def _can_build(target: Path) -> bool:
 
 def _build(potential: NeuralPotential, request: StepRequest, target: Path) -> None:
     """Build in a process of its own; where that fails, note why."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home, say: nothing is lost but speed
+        return
     with tempfile.TemporaryDirectory(prefix="molpool-") as scratch:
         folder = Path(scratch) / "potential"
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError:  # a read-only home, say: nothing is lost but speed
-            return
         save_potential(potential, folder)
         module = "molpool_calc.training.build_step"
         words = [str(folder), str(target), request.to_json()]
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", module, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=STALE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return
-    if done.returncode > 0:  # a kill is no reason
-        reason = (done.stderr.strip().splitlines() or ["unknown"])[-1]
+        reason = _run([sys.executable, "-m", module, *words])
+    if reason is not None:
         refusal_path(target).write_text(reason + "\n", encoding="utf-8")
+
+
+def _run(words: Sequence[str]) -> str | None:
+    """Run a process to its end, or until this one is interrupted.
+
+    Returns:
+        Why it failed; ``None`` if it did not, or was killed or took too long, which
+        is no reason never to try again.
+    """
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            _, errors = process.communicate(timeout=STALE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            return None
+        except KeyboardInterrupt:  # an ending does not wait for the compiler
+            _stop(process)
+            raise
+    if process.returncode <= 0:
+        return None
+    return (errors.strip().splitlines() or ["unknown"])[-1]
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    """End a process, which removes what it has half done unless that takes long."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()

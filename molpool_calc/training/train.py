@@ -99,7 +99,6 @@ class Trainer:
         )
         self.progress = Progress.start(self.potential, options.seed)
         self.step: Step = EagerStep(self.potential, self.objective)
-        self._is_resumed = False
 
     def resume(self) -> None:
         """Take everything up from the last checkpoint.
@@ -111,7 +110,6 @@ class Trainer:
             lambda: read_checkpoint(self.folder, self.recipe)
         )
         self.progress = restore(content, self.potential, self.optimizer)
-        self._is_resumed = True
 
     def run(
         self,
@@ -133,10 +131,10 @@ class Trainer:
         if self.recipe.training.threads is not None:
             torch.set_num_threads(self.recipe.training.threads)
         try:
+            if self.progress.epoch == 0:  # for who interrupts the compiler
+                self._write_checkpoint()
             if not self._finished():
                 self._choose_step(waiting)
-            if self.progress.epoch == 0:
-                self._write_checkpoint()
             while not self._finished():
                 self._epoch()
                 history = self.progress.history
@@ -150,12 +148,14 @@ class Trainer:
             EagerStep(self.potential, self.objective),
             self._example(self.parts.train[: self.recipe.training.batch_size]),
             self.recipe.training.compile,
-            kept=self.progress.engine if self._is_resumed else None,
+            kept=self.progress.engine or None,
             n_steps=self._steps_per_epoch() * self.recipe.training.epochs,
             processes=self.processes,
             waiting=waiting,
         )
         self.progress.engine = self.step.name
+        if self.progress.epoch == 0:
+            self._write_checkpoint()
 
     def _finished(self) -> bool:
         state, options = self.progress, self.recipe.training

@@ -119,7 +119,7 @@ def test_force_starts_anew(molpool: CommandLine, tmp_path: Path) -> None:
 
 
 def test_a_signal_ends_a_training_within_an_epoch(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe", epochs=100_000)
+    recipe = write_recipe(tmp_path / "recipe", epochs=100_000, compile="never")
     words = [sys.executable, "-c", WATCHED, "train", str(recipe)]
     words += ["--out", str(tmp_path / "p"), "--json"]
     process = subprocess.Popen(
