@@ -42,9 +42,11 @@ def test_more_processes_than_frames_are_refused():
 
 def test_each_process_of_a_machine_has_a_gpu_of_its_own():
     second = Processes(rank=5, size=8, rank_on_machine=1)
-    assert second.own(torch.device("cuda")) == torch.device("cuda", 1)
-    assert second.own(torch.device("cpu")) == torch.device("cpu")
-    assert ALONE.own(torch.device("cuda")) == torch.device("cuda")
+    assert second.own(torch.device("cuda"), 2) == torch.device("cuda", 1)
+    assert second.own(torch.device("cpu"), 0) == torch.device("cpu")
+    assert ALONE.own(torch.device("cuda"), 1) == torch.device("cuda")
+    with pytest.raises(ValueError, match="2 processes or more were to share the 1 GPU"):
+        second.own(torch.device("cuda"), 1)
 
 
 def torchrun(recipe: Path, folder: Path, *options: str) -> dict:

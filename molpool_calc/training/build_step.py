@@ -94,9 +94,16 @@ def compile_step(
     )
 
 
-def load_step(path: Path) -> Run:
-    """Return the compiled function of a package, of parameters and then inputs."""
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+def load_step(path: Path, gpu: int | None = None) -> Run:
+    """Return the compiled function of a package, of parameters and then inputs.
+
+    Args:
+        path: of the package.
+        gpu: number of the one to run on; by default the current.
+    """
+    loader = torch._C._aoti.AOTIModelPackageLoader(
+        str(path), "model", False, 1, -1 if gpu is None else gpu
+    )
     run: Run = loader.run
     return run
 

@@ -52,7 +52,7 @@ class CompiledStep:
 
     def __init__(self, path: Path, request: StepRequest, eager: EagerStep) -> None:
         self.request, self.eager = request, eager
-        self._run = load_step(path)
+        self._run = load_step(path, eager.potential.device.index)
 
     def __call__(
         self,

@@ -37,10 +37,19 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def own(self, device: torch.device) -> torch.device:
-        """Return this process's device of a kind: each has a GPU of its machine."""
+    def own(self, device: torch.device, n_gpus: int) -> torch.device:
+        """Return this process's device of a kind: each has a GPU of its machine.
+
+        Raises:
+            ValueError: there are more processes on it than GPUs.
+        """
         if device.type == "cpu" or self.size == 1:
             return device
+        if self.rank_on_machine >= n_gpus:
+            raise ValueError(
+                f"{self.rank_on_machine + 1} processes or more were to share the "
+                f"{n_gpus} GPUs of a machine; start one for each GPU"
+            )
         return torch.device(device.type, self.rank_on_machine)
 
     def demand_work(self, n_frames: int) -> None:

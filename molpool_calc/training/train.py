@@ -70,7 +70,9 @@ class Trainer:
         self.recipe, self.folder, self.processes = recipe, folder, processes
         options = recipe.training
         self.dtype: torch.dtype = getattr(torch, options.dtype)
-        device = processes.own(resolve_device(options.device))
+        device = processes.own(
+            resolve_device(options.device), torch.cuda.device_count()
+        )
         dataset = read_labelled(
             recipe.data_path,
             units=recipe.data.units,
