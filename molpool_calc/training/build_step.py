@@ -9,7 +9,7 @@ does any other; the parameters are inputs, so that one package serves a whole tr
 import argparse
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -22,18 +22,19 @@ from molpool_calc.storage import load_potential
 from molpool_calc.training.frames import LABELS, Labels
 from molpool_calc.training.named_arrays import WEIGHTS
 from molpool_calc.training.step_request import (
+    LEAST,
     Example,
     StepRequest,
     example_of,
     inputs_of,
     is_of_atoms,
-    open_sizes,
 )
 from molpool_calc.training.steps import gradient_at
 
-MOST = {"s": 100_000, "a": 1_000_000, "e": 10_000_000, "w": 100_000}
-VERIFIED = ((2, 4), (5, 9), (3, 14), (16, 7))
-"""Systems and atoms of the batches on which the compiled step is compared."""
+MOST = 100_000
+"""Molecules of a batch."""
+VERIFIED = (2, 3, 5, 16)
+"""Molecules of the batches on which the compiled step is compared."""
 TOLERANCES = {torch.float32: 2e-4, torch.float64: 1e-9}
 """Largest deviation of a gradient, relative to its largest component."""
 WHOLE = 0.01
@@ -53,8 +54,7 @@ def build(potential: NeuralPotential, request: StepRequest, target: Path) -> Non
         Refused: it deviates from the network as written.
     """
     parameters = [p.detach() for p in potential.parameters()]
-    n_systems = unlike(parameters)
-    example = random_example(potential, request, n_systems, n_systems + 2)
+    example = random_example(potential, request, unlike(parameters, request.n_dense))
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         path = Path(scratch) / "package.pt2"
         compile_step(potential, request, example, path)
@@ -73,17 +73,18 @@ def compile_step(
         return gradient_at(parameters, potential, request.objective, batch)
 
     parameters = [p.detach() for p in potential.parameters()]
-    arguments = (parameters, *inputs_of(example, request))
+    inputs = inputs_of(example, request)
+    arguments = (parameters, *inputs)
     traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
         *arguments
     )
-    names = {name for sizes in open_sizes(request) for name in sizes.values()}
-    dims = {name: torch.export.Dim(name, min=2, max=MOST[name]) for name in names}
-    sizes = [{k: dims[n] for k, n in axes.items()} for axes in open_sizes(request)]
+    n_molecules = torch.export.Dim("n_molecules", min=LEAST, max=MOST)
+    open_axes: list[dict[int, object] | None] = [{0: n_molecules} for _ in inputs]
+    open_axes[0] = None  # the shares
     exported = torch.export.export(
         traced,
         arguments,
-        dynamic_shapes=([None] * len(parameters), *sizes),
+        dynamic_shapes=([None] * len(parameters), *open_axes),
         strict=False,
     )
     # without reordering, as for packages of evaluation; one thread outside of matrix
@@ -108,39 +109,34 @@ def load_step(path: Path, gpu: int | None = None) -> Run:
     return run
 
 
-def unlike(parameters: Sequence[Tensor]) -> int:
-    """Return a number of systems that no axis of a parameter has, nor two more.
+def unlike(parameters: Sequence[Tensor], n_dense: int) -> int:
+    """Return a number of molecules that no axis of anything else has.
 
-    Tracing takes axes of one size for the same, so a batch must have none in common
-    with the parameters.
+    Tracing takes axes of one size for the same. Numbers of atoms and pairs, which
+    follow from it, have no axis in common with the parameters either.
+
+    Args:
+        parameters: of the potential.
+        n_dense: atoms of a molecule.
     """
     taken = {size for parameter in parameters for size in parameter.shape}
-
-    def candidates() -> Iterator[int]:
-        for n in count(11, 2):
-            if not taken & {n, n + 2, n * (n + 2), n * (n + 2) * (n + 1)}:
-                yield n
-
-    return next(candidates())
+    taken |= {n_dense, n_dense**2}
+    return next(n for n in count(11, 2) if not taken & {n, n * n_dense, n * n_dense**2})
 
 
 def random_example(
-    potential: NeuralPotential, request: StepRequest, n_systems: int, n_atoms: int
+    potential: NeuralPotential, request: StepRequest, n_systems: int
 ) -> Example:
     """Return random structures with random labels, and random shares.
 
     Labels are as large as values are, so that the loss is none of small differences.
     """
-    n_atoms = request.n_dense or n_atoms
-    batch, pairs = random_batch(
-        potential, n_systems, n_atoms, periodic=request.periodic
-    )
-    if request.n_dense is not None:
-        from molpool_calc.neighbors import dense_pairs  # noqa: PLC0415
+    from molpool_calc.neighbors import dense_pairs  # noqa: PLC0415
 
-        dense = dense_pairs(batch)
-        assert dense is not None  # all are of one size
-        pairs = dense
+    n_atoms = request.n_dense
+    batch, _ = random_batch(potential, n_systems, n_atoms, periodic=False)
+    pairs = dense_pairs(batch)
+    assert pairs is not None  # all are of one size
     generator = torch.Generator().manual_seed(n_systems)
     sizes = {"dipole": (3,), "polarizability": (3, 3), "forces": (3,)}
     named: dict[str, Tensor] = {}
@@ -173,14 +169,14 @@ def on_device(example: Example, request: StepRequest) -> Example:
 
 
 def verify(run: Run, potential: NeuralPotential, request: StepRequest) -> None:
-    """Compare with the network as written: several sizes, and other parameters.
+    """Compare with the network as written: several batches, and other parameters.
 
     Raises:
         Refused: the loss or a gradient deviates by more than rounding.
     """
     names = ["loss", *(name for name, _ in potential.named_parameters())]
-    for n_systems, n_atoms in VERIFIED:
-        example = random_example(potential, request, n_systems, n_atoms)
+    for n_systems in VERIFIED:
+        example = random_example(potential, request, n_systems)
         # other values than those traced, which must not have become constants
         parameters = [
             p.detach() * (1.0 + 0.02 * n_systems) for p in potential.parameters()
@@ -189,7 +185,7 @@ def verify(run: Run, potential: NeuralPotential, request: StepRequest) -> None:
         true = gradient_at(parameters, potential, request.objective, example)
         deviation = worst_deviation(found, true, TOLERANCES[potential.dtype], names)
         if deviation:
-            raise Refused(f"{n_systems} systems of {n_atoms} atoms: {deviation}")
+            raise Refused(f"{n_systems} molecules: {deviation}")
 
 
 def worst_deviation(

@@ -92,7 +92,7 @@ def find_step(
     """
     potential = eager.potential
     request = request_of(example, eager.objective)
-    if not fits(example, request):
+    if request is None or not fits(example, request):
         return None
     target = cache_folder() / ("step-" + key_of(potential, request) + SUFFIX)
     if build and not target.is_file() and _can_build(target):

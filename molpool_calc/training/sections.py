@@ -238,10 +238,11 @@ class TrainingSection:
         threads: of the processor; by default PyTorch's choice.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one. Only on the
             CPU is a training repeatable bit for bit.
-        compile: the step compiled for this machine, which takes minutes once for each
-            architecture: ``auto`` where it was compiled before or the training is long
-            enough to gain by it, ``now``, ``cached`` (only if compiled before) or
-            ``never``. A resumed training keeps what it began with, except ``never``.
+        compile: the step, for molecules of one size, compiled for this machine, which
+            takes minutes once for each architecture: ``auto`` where it was compiled
+            before or the training is long enough to gain by it, ``now``, ``cached``
+            (only if compiled before) or ``never``. A resumed training keeps what it
+            began with, except ``never``.
         start_from: a potential, by bundled name or by folder relative to the recipe,
             whose weights are the initial ones where they fit; random by default.
     """

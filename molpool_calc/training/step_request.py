@@ -1,7 +1,7 @@
-"""What a compiled training step takes: batches as plain tensors, in two layouts.
+"""What a compiled training step takes: molecules of one size, as plain tensors.
 
-Dense: molecules of one size, every atom with every atom; only their number is open.
-Listed: any systems and pairs; the numbers of systems, atoms and pairs are open.
+Every atom is with every atom; only the number of molecules is open. Batches of several
+sizes and periodic systems are left to the network as written.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ Example = tuple[AtomsBatch, NeighborList, Labels, Tensor]
 """What a step is called with: batch, pairs, labels and shares."""
 
 SOURCES = ("training/losses.py", "training/steps.py", "training/step_request.py")
-OPEN_AT_LEAST = 2
-"""A size of 0 or 1 is compiled as such by torch, so it cannot be left open."""
+LEAST = 2
+"""Molecules: a size of 0 or 1 is compiled as such by torch, and cannot be left open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,12 @@ class StepRequest:
 
     Attributes:
         objective: to minimise.
-        n_dense: atoms of every molecule in the dense layout, ``None`` if listed.
-        periodic: whether pairs cross cells.
+        n_dense: atoms of every molecule.
         device: ``cpu`` or ``cuda``.
     """
 
     objective: Objective
-    n_dense: int | None
-    periodic: bool
+    n_dense: int
     device: str
 
     def to_json(self) -> str:
@@ -63,52 +61,47 @@ class StepRequest:
         return cls(objective=Objective(**stated), **table)
 
 
-def request_of(example: Example, objective: Objective) -> StepRequest:
-    """Return the request that covers batches like an example."""
+def request_of(example: Example, objective: Objective) -> StepRequest | None:
+    """Return the request that covers batches like an example.
+
+    Returns:
+        ``None`` for a batch of molecules of several sizes, or of periodic systems.
+    """
     batch, pairs, _, _ = example
-    return StepRequest(
-        objective=objective,
-        n_dense=pairs.n_dense,
-        periodic=pairs.shift is not None,
-        device=batch.positions.device.type,
-    )
+    if pairs.n_dense is None or pairs.shift is not None:
+        return None
+    device = batch.positions.device.type
+    return StepRequest(objective=objective, n_dense=pairs.n_dense, device=device)
 
 
 def fits(example: Example, request: StepRequest) -> bool:
     """Return whether the compiled step can take a batch."""
-    batch, pairs, labels, _ = example
-    enough = min(batch.systems.n_segments, pairs.center.shape[0]) >= OPEN_AT_LEAST
-    wide = request.n_dense is not None or batch.systems.max_size >= OPEN_AT_LEAST
+    batch, _, labels, _ = example
     known = all(
         label_of(labels, name) is not None for name in request.objective.weights
     )
-    return (
-        enough and wide and known and request_of(example, request.objective) == request
-    )
+    enough = batch.systems.n_segments >= LEAST
+    return enough and known and request_of(example, request.objective) == request
 
 
 def inputs_of(example: Example, request: StepRequest) -> list[Tensor]:
-    """Return the inputs of the compiled step besides the parameters."""
-    batch, pairs, labels, shares = example
-    systems, n = batch.systems, request.n_dense
-    inputs = [shares, batch.total_charge, batch.num_unpaired]
-    if n is None:
-        # the shape of a tensor is the only number that can be left open
-        width = torch.empty(systems.max_size, dtype=torch.int8, device=shares.device)
-        inputs += [batch.atomic_numbers, batch.positions, systems.index, systems.slot]
-        inputs += [width, pairs.center, pairs.neighbor]
-    else:
-        inputs += [
-            batch.atomic_numbers.reshape(-1, n),
-            batch.positions.reshape(-1, n, 3),
-        ]
-    if request.periodic:
-        assert pairs.shift is not None  # ``fits``
-        inputs += [pairs.shift, batch.cell]
+    """Return the inputs of the compiled step besides the parameters.
+
+    The first axis of all but the shares is that of the molecules.
+    """
+    batch, _, labels, shares = example
+    n = request.n_dense
+    inputs = [
+        shares,
+        batch.total_charge,
+        batch.num_unpaired,
+        batch.atomic_numbers.reshape(-1, n),
+        batch.positions.reshape(-1, n, 3),
+    ]
     for name in request.objective.weights:
         label = label_of(labels, name)
         assert label is not None  # ``fits``
-        if n is not None and is_of_atoms(name):
+        if is_of_atoms(name):
             label = label.reshape(-1, n, *label.shape[1:])
         inputs.append(label)
     return [tensor.contiguous() for tensor in inputs]
@@ -116,33 +109,21 @@ def inputs_of(example: Example, request: StepRequest) -> list[Tensor]:
 
 def example_of(inputs: Sequence[Tensor], request: StepRequest) -> Example:
     """Return the batch that ``inputs_of`` made the inputs of."""
-    shares, charge, unpaired, numbers, positions, *rest = inputs
-    if request.n_dense is None:
-        index, slot, width, center, neighbor, *rest = rest
-        systems = Segments(
-            index=index,
-            slot=slot,
-            n_segments=charge.shape[0],
-            max_size=width.shape[0],
-        )
-    else:
-        systems, center, neighbor = _dense(numbers)
-    shift, cell = None, positions.new_zeros((charge.shape[0], 3, 3))
-    if request.periodic:
-        shift, cell, *rest = rest
+    shares, charge, unpaired, numbers, positions, *labels = inputs
+    systems, center, neighbor = _dense(numbers)
     batch = AtomsBatch(
         atomic_numbers=numbers.reshape(-1),
         positions=positions.reshape(-1, 3),
-        cell=cell,
-        pbc=torch.full((charge.shape[0], 3), request.periodic, device=charge.device),
+        cell=positions.new_zeros((charge.shape[0], 3, 3)),
+        pbc=torch.full((charge.shape[0], 3), False, device=charge.device),
         total_charge=charge,
         num_unpaired=unpaired,
         systems=systems,
     )
     pairs = NeighborList(
-        center=center, neighbor=neighbor, shift=shift, n_dense=request.n_dense
+        center=center, neighbor=neighbor, shift=None, n_dense=request.n_dense
     )
-    return batch, pairs, _labels(rest, request), shares
+    return batch, pairs, _labels(labels, request), shares
 
 
 def _dense(numbers: Tensor) -> tuple[Segments, Tensor, Tensor]:
@@ -162,9 +143,8 @@ def _dense(numbers: Tensor) -> tuple[Segments, Tensor, Tensor]:
 
 def _labels(values: Sequence[Tensor], request: StepRequest) -> Labels:
     named = dict(zip(request.objective.weights, values, strict=True))
-    if request.n_dense is not None:
-        for name in filter(is_of_atoms, named):
-            named[name] = named[name].reshape(-1, *named[name].shape[2:])
+    for name in filter(is_of_atoms, named):
+        named[name] = named[name].reshape(-1, *named[name].shape[2:])
     fields: dict[str, Any] = {name: named.pop(name, None) for name in LABELS}
     weights = {n.removesuffix(WEIGHTS): v for n, v in named.items() if is_of_atoms(n)}
     scalars = {n: v for n, v in named.items() if not is_of_atoms(n)}
@@ -174,21 +154,6 @@ def _labels(values: Sequence[Tensor], request: StepRequest) -> Labels:
 def is_of_atoms(name: str) -> bool:
     """Return whether a property has a row for each atom."""
     return name == "forces" or name.endswith(WEIGHTS)
-
-
-def open_sizes(request: StepRequest) -> list[dict[int, str]]:
-    """Return the open sizes of the inputs: axis → name of the size."""
-    shares: dict[int, str] = {}
-    sizes = [shares, {0: "s"}, {0: "s"}]
-    if request.n_dense is None:
-        sizes += [{0: "a"}] * 4 + [{0: "w"}, {0: "e"}, {0: "e"}]
-    else:
-        sizes += [{0: "s"}] * 2
-    sizes += [{0: "e"}, {0: "s"}] if request.periodic else []
-    per_atom = "a" if request.n_dense is None else "s"
-    for name in request.objective.weights:
-        sizes.append({0: per_atom if is_of_atoms(name) else "s"})
-    return sizes
 
 
 def key_of(potential: NeuralPotential, request: StepRequest) -> str:
