@@ -10,7 +10,8 @@ import pytest
 from md_models import CPU, INTEGRATORS, NPT, Faulty, field_of, raise_interrupt, run
 
 from molpool_calc.md.checkpoint import load_checkpoint
-from molpool_calc.md.trajectory import assemble, read_run
+from molpool_calc.md.manifest import read_manifest
+from molpool_calc.md.trajectory import assemble, read_run, restore_streams
 
 ALL = sorted(INTEGRATORS | NPT)
 QUICK = "npt langevin flexible"  # the one with most in its state; a process takes 3 s
@@ -146,6 +147,16 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) ->
     keep, streams = snapshot(folder, 30)
     run(folder, "langevin", 30, resume=True, progress=keep)
     assert (streams, final_state(folder)) == expected
+
+
+def test_nothing_half_restored_stays_after_a_finished_run(tmp_path: Path) -> None:
+    """A run killed twice at its end: between two removals, then while restoring."""
+    run(tmp_path, "langevin", 10)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    restore_streams(tmp_path, read_manifest(tmp_path))
+    (tmp_path / "steps.bin.tmp").write_bytes(b"half")
+    run(tmp_path, "langevin", 10, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_a_torn_tail_does_not_disturb_a_resumed_run(tmp_path: Path) -> None:

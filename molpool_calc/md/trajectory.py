@@ -157,9 +157,14 @@ def assemble(folder: Path) -> Path:
 
 
 def remove_streams(folder: Path) -> None:
-    """Remove the streams of a run whose ``trajectory.h5`` is complete."""
+    """Remove the streams of a run whose ``trajectory.h5`` is complete.
+
+    Half-written ones too: a run that was killed while it restored them to go on, and
+    then has nothing left to do, never writes them again.
+    """
     for name in (FRAMES, STEPS):
-        (folder / name).unlink(missing_ok=True)
+        for suffix in ("", ".tmp"):
+            (folder / (name + suffix)).unlink(missing_ok=True)
 
 
 def restore_streams(folder: Path, manifest: Manifest) -> None:
