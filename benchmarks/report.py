@@ -110,11 +110,11 @@ def goal_lines(content: Mapping[str, Any]) -> Iterator[str]:
     for goal in content.get("goals", []):
         unit, value, limit = goal["unit"], goal["value"], goal["limit"]
         sign = "≥" if goal["at_least"] else "≤"
-        target = "–" if limit is None else f"{sign} {significant(limit, 2)} {unit}"
+        target = "–" if limit is None else f"{sign} {significant(float(limit), 2)} {unit}"
         if value is None:
             measured, verdict = "–", f"not measured: {goal['reason']}"
         else:
-            measured = f"{significant(value)} {unit}"
+            measured = f"{significant(float(value))} {unit}"
             verdict = _verdict(value, limit, at_least=goal["at_least"])
         yield f"| {goal['work']} | {target} | {measured} | {verdict} |"
 
@@ -125,7 +125,7 @@ def _verdict(value: float, limit: float | None, *, at_least: bool) -> str:
     if (value >= limit) if at_least else (value <= limit):
         return "reached"
     short = limit / value if at_least else value / limit
-    return f"missed by a factor of {significant(short)}"
+    return f"missed by a factor of {significant(float(short))}"
 
 
 def write_tables(folder: Path, readme: Path) -> None:
