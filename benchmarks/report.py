@@ -110,7 +110,9 @@ def goal_lines(content: Mapping[str, Any]) -> Iterator[str]:
     for goal in content.get("goals", []):
         unit, value, limit = goal["unit"], goal["value"], goal["limit"]
         sign = "≥" if goal["at_least"] else "≤"
-        target = "–" if limit is None else f"{sign} {significant(float(limit), 2)} {unit}"
+        target = (
+            "–" if limit is None else f"{sign} {significant(float(limit), 2)} {unit}"
+        )
         if value is None:
             measured, verdict = "–", f"not measured: {goal['reason']}"
         else:
