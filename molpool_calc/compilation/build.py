@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molpool_calc.compilation.graphs import TOLERANCES
 from molpool_calc.compilation.package import Package
 from molpool_calc.compilation.request import (
     Request,
@@ -39,8 +40,6 @@ A package for one number of atoms has that instead, here and below.
 VERIFIED = ((1, 2), (1, 3), (1, 9), (2, 5), (3, 12), (1, 23))
 ALONE = ((1, 1),)
 """A single atom, which has no pairs; packages of all pairs do not take it."""
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
-"""Largest deviation from the network as written, relative to the largest value."""
 TIMED = (1, 9)
 MOST = 1_000_000
 NICENESS = 5
