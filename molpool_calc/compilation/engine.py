@@ -10,6 +10,7 @@ import torch
 from molpool_calc.compilation.builder import Build, start_build
 from molpool_calc.compilation.cache import SUFFIX, cache_folder, key_of
 from molpool_calc.compilation.graphs import GraphEngine
+from molpool_calc.compilation.native import NativeCode
 from molpool_calc.compilation.package import Package, refusal_path
 from molpool_calc.compilation.request import (
     Request,
@@ -22,6 +23,7 @@ from molpool_calc.compilation.request import (
 from molpool_calc.derivatives import demand_volume
 from molpool_calc.engine import EagerEngine, Engine, Recordable
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
+from molpool_calc.native.code import Code
 from molpool_calc.neighbors import complete_pairs, has_all_pairs
 from molpool_calc.packing import to_host
 from molpool_calc.potential import NeuralPotential
@@ -85,6 +87,7 @@ class CompiledEngine:
         self.potential, self.device = eager.potential, eager.device
         self.dtype = eager.dtype
         self.folder = cache_folder() if folder is None else folder
+        self.native = NativeCode(eager, mode, self.folder)
         self._limit = pair_limit(self.potential)
         self._requests: dict[tuple[object, ...], Request | None] = {}
         self._packages: dict[Request, Package | None] = {}
@@ -98,12 +101,13 @@ class CompiledEngine:
         """Leave out what holds processes and code, which is found again."""
         state = self.__dict__.copy()
         tables: dict[str, object] = {"_packages": {}, "_builds": {}, "_counts": {}}
-        return {**state, **tables, "_dense": None, "_lock": None}
+        return {**state, **tables, "_dense": None, "_lock": None, "native": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Take everything, and a lock of its own."""
         vars(self).update(state)
         self._lock = threading.Lock()
+        self.native = NativeCode(self.eager, self.mode, self.folder)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "CompiledEngine":
         """Return an engine of a copy of the potential, its packages found again."""
@@ -115,12 +119,21 @@ class CompiledEngine:
         self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
     ) -> Prediction:
         """Return detached results (see ``derivatives.evaluate``)."""
+        code = self._native_code(properties)
+        if code is not None:
+            if "stress" in properties:
+                demand_volume(batch.cell)
+            return code.evaluate(batch, neighbors, properties)
         package = self.variant(batch, neighbors, properties)
         if package is None:
             return self.eager.evaluate(batch, neighbors, properties)
         if "stress" in package.request.properties:
             demand_volume(batch.cell)
         return self._run(package, batch, neighbors)
+
+    def _native_code(self, properties: frozenset[str]) -> Code | None:
+        with self._lock:
+            return self.native.find(properties)
 
     def compute(
         self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
@@ -157,8 +170,12 @@ class CompiledEngine:
         self, properties: frozenset[str], *, periodic: bool, n_dense: int | None = None
     ) -> bool:
         """Return whether ``prepare`` is going to take a minute."""
+        if self.native.will_build():
+            return True
         request = self._request(properties, periodic=periodic, n_dense=n_dense)
         if self.mode != "now" or request is None or request in self._packages:
+            return False
+        if self._native_code(properties) is not None:
             return False
         target = self._target(request)
         return not target.is_file() and not refusal_path(target).is_file()
@@ -167,6 +184,8 @@ class CompiledEngine:
         self, properties: frozenset[str], *, periodic: bool, n_dense: int | None = None
     ) -> str:
         """Return what evaluations will run, after building it if the mode is so."""
+        if self._native_code(properties) is not None:
+            return "compiled"
         request = self._request(properties, periodic=periodic, n_dense=n_dense)
         package = None if request is None else self._package(request)
         return "eager" if package is None else "compiled"

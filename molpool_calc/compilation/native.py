@@ -1,0 +1,185 @@
+"""The code of ``molpool_calc.native`` for one potential: built, verified, then used."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+from molpool_calc.compilation.cache import key_of
+from molpool_calc.compilation.graphs import TOLERANCES
+from molpool_calc.compilation.request import Request
+from molpool_calc.compilation.structures import random_batch
+from molpool_calc.engine import EagerEngine
+from molpool_calc.interfaces import Prediction
+from molpool_calc.native.archive import NotCovered, archive_of
+from molpool_calc.native.code import COVERED, Code
+from molpool_calc.native.library import (
+    CannotBuild,
+    build_library,
+    compiler,
+    library_path,
+    load_library,
+)
+from molpool_calc.potential import NeuralPotential
+
+VERIFIED = ((1, 1), (1, 2), (1, 3), (1, 9), (2, 5), (3, 12), (1, 23))
+TIMED = (1, 9)
+PATIENCE = 200
+"""Evaluations after which the library, some seconds of work, is built beside them."""
+POLL = 100
+"""Evaluations between two looks at a build."""
+
+
+class Refused(RuntimeError):
+    """The code gives something else than the network, or is not faster."""
+
+
+class NativeCode:
+    """Finds the code of one potential and keeps it.
+
+    Args:
+        eager: engine of the potential as written.
+        mode: of ``compilation.engine.make_engine``.
+        folder: of libraries and of notes on what was verified with them.
+    """
+
+    def __init__(self, eager: EagerEngine, mode: str, folder: Path) -> None:
+        self.eager, self.mode, self.folder = eager, mode, folder
+        self._code: Code | None = None
+        self._count = 0
+        self._thread: Thread | None = None
+        self.is_open = eager.device.type == "cpu" and covers(eager.potential)
+
+    def find(self, properties: frozenset[str]) -> Code | None:
+        """Return the code if it is there, was verified and gives the properties."""
+        if self.is_open and self._code is None:
+            self._look()
+        code = self._code
+        return code if code is not None and properties <= code.properties else None
+
+    def will_build(self) -> bool:
+        """Return whether ``find`` is going to take some seconds."""
+        return self.is_open and self.mode == "now" and self._can_build()
+
+    def _look(self) -> None:
+        path = library_path(self.folder)
+        if not path.is_file() and self._can_build():
+            if self.mode == "auto":
+                self._build_beside(path)
+                return
+            if self.mode == "now":
+                note_failure(path, lambda: build_library(path))
+        self.is_open = False  # what is found now is what there is
+        if path.is_file():
+            self._code = self._verified(path)
+
+    def _can_build(self) -> bool:
+        path = library_path(self.folder)
+        absent = not path.is_file() and not refusal_path(path).is_file()
+        return absent and compiler() is not None
+
+    def _build_beside(self, path: Path) -> None:
+        self._count += 1
+        if self._count == PATIENCE:
+            build = (path, lambda: build_library(path))
+            self._thread = Thread(target=note_failure, args=build, daemon=True)
+            self._thread.start()
+        elif self._thread is not None and self._count % POLL == 0:
+            if not self._thread.is_alive():
+                self._thread = None
+                self.mode = "cached"  # a second build would end as the first
+
+    def _verified(self, path: Path) -> Code | None:
+        potential = self.eager.potential
+        request = Request(properties=frozenset(COVERED), periodic=False)
+        note = self.folder / f"{path.stem}-{key_of(potential, request)}.verified"
+        if refusal_path(note).is_file():
+            return None
+        try:
+            code = Code(load_library(path), potential)
+            if not note.is_file():
+                verify(code, self.eager)
+                note.touch()
+        except (Refused, OSError, ValueError) as error:
+            _write(refusal_path(note), str(error))
+            return None
+        return code
+
+
+def covers(potential: NeuralPotential) -> bool:
+    """Return whether the code has a form of every part of a potential."""
+    try:
+        archive_of(potential)
+    except NotCovered:
+        return False
+    return True
+
+
+def verify(code: Code, eager: EagerEngine) -> None:
+    """Compare with the network as written on random structures of several sizes.
+
+    Raises:
+        Refused: a value deviates by more than rounding, or the code is not faster.
+    """
+    for periodic in (False, True):
+        wanted = code.properties
+        # of a molecule there is no stress, and what a cell's dipole is depends on images
+        wanted -= {"dipole", "charges", "polarizability"} if periodic else {"stress"}
+        for n_systems, n_atoms in VERIFIED:
+            batch, pairs = random_batch(
+                eager.potential, n_systems, n_atoms, periodic=periodic
+            )
+            found = code.evaluate(batch, pairs, wanted)
+            true = eager.evaluate(batch, pairs, wanted)
+            _compare(found, true, TOLERANCES[eager.dtype], f"{n_systems} × {n_atoms}")
+    batch, pairs = random_batch(eager.potential, *TIMED, periodic=False)
+    wanted = code.properties - {"stress"}
+    fast = _median(lambda: code.evaluate(batch, pairs, wanted))
+    slow = _median(lambda: eager.evaluate(batch, pairs, wanted))
+    if fast > slow:
+        raise Refused(f"it takes {fast:.2g} s where the network takes {slow:.2g}")
+
+
+def _compare(found: Prediction, true: Prediction, tolerance: float, what: str) -> None:
+    for name in COVERED:
+        expected, value = getattr(true, name), getattr(found, name)
+        if expected is None:
+            continue
+        largest = float(expected.abs().max())
+        off = float((value - expected).abs().max())
+        if not off <= tolerance * (1.0 + largest):
+            raise Refused(
+                f"{name} of {what} atoms deviates by {off:.2g} of {largest:.2g}"
+            )
+
+
+def _median(call: Callable[[], Prediction], repeats: int = 7) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def refusal_path(target: Path) -> Path:
+    """Return where the reason stands why there is no code."""
+    return target.with_suffix(".refused")
+
+
+def note_failure(target: Path, build: Callable[[], None]) -> None:
+    """Build, or note why it failed, so that it is not tried again."""
+    try:
+        build()
+    except CannotBuild as error:
+        _write(refusal_path(target), str(error))
+    except OSError:  # a read-only home, say: nothing is lost but speed
+        pass
+
+
+def _write(path: Path, reason: str) -> None:
+    try:
+        path.write_text(reason + "\n", encoding="utf-8")
+    except OSError:
+        pass

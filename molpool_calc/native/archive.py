@@ -1,0 +1,133 @@
+"""The weights and settings of a potential under the names that the code reads.
+
+Weights keep their names in the state of ``network`` and ``heads``; settings are arrays of
+one number. What the code does not compute is refused here, by name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from molpool_calc.elements import mass_table
+from molpool_calc.heads import DipoleHead, EnergyHead, PolarizabilityHead
+from molpool_calc.heads.readout import Layers
+from molpool_calc.networks import PaiNN
+from molpool_calc.networks.layers import RadialFilterInput
+from molpool_calc.potential import NeuralPotential
+
+Archive = dict[str, NDArray[np.float64]]
+Settings = dict[str, float]
+
+ACTIVATIONS = ("silu", "shifted-softplus")
+BASES = ("gaussian", "bessel")
+ENVELOPES = ("cosine_cutoff", "polynomial_cutoff", "mollifier_cutoff")
+"""Choices in the order of the code's enumerations."""
+
+
+class NotCovered(ValueError):
+    """The code has no form of a part of the potential; the message names it."""
+
+
+def archive_of(potential: NeuralPotential) -> Archive:
+    """Return weights and settings, float64.
+
+    Raises:
+        NotCovered: the network, a head or a term is not among those of the code.
+    """
+    if potential.terms:
+        raise NotCovered(f"the terms {', '.join(potential.terms)}")
+    settings = _entry(NETWORKS, potential.network, "network")(potential.network)
+    for name, head in potential.heads.items():
+        made = _entry(HEADS, head, "head")(head)
+        settings |= {f"{name}.{key}": value for key, value in made.items()}
+    archive = {name: np.array([value]) for name, value in settings.items()}
+    archive |= _weights(potential.network, "")
+    archive |= _weights(potential.heads, "heads.")
+    archive["masses"] = mass_table().numpy()
+    energy = potential.heads["energy"] if "energy" in potential.heads else None
+    if isinstance(energy, EnergyHead):
+        archive["energy.reference"] = energy.reference.values.cpu().numpy()
+    return {
+        name: np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
+        for name, values in archive.items()
+    }
+
+
+def _weights(module: nn.Module, prefix: str) -> Archive:
+    return {
+        prefix + name: tensor.detach().cpu().double().numpy()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _entry(
+    table: Mapping[type[Any], Callable[[Any], Settings]], part: object, what: str
+) -> Callable[[Any], Settings]:
+    if type(part) not in table:
+        raise NotCovered(f"the {what} {type(part).__name__}")
+    return table[type(part)]
+
+
+def _painn(network: PaiNN) -> Settings:
+    return {
+        "painn": 1,
+        "n_features": network.n_features,
+        "n_interactions": len(network.messages),
+        "epsilon": network.updates[0].epsilon,
+        "cutoff": network.cutoff,
+        **_radial(network.radial),
+    }
+
+
+def _radial(radial: RadialFilterInput) -> Settings:
+    kind = type(radial.basis).__name__.removesuffix("Basis").lower()
+    return {
+        "basis": _place(BASES, kind, "radial basis"),
+        "envelope": _place(ENVELOPES, radial.envelope.__name__, "cutoff function"),
+    }
+
+
+def _energy(head: EnergyHead) -> Settings:
+    kind = type(head.pooling).__name__
+    if head.correction is not None or kind not in {"SumPooling", "MeanPooling"}:
+        raise NotCovered(f"the pooling {kind} of the energy")
+    if not isinstance(head.before, Layers) or isinstance(head.after, Layers):
+        raise NotCovered("an energy that is not pooled from atomic energies")
+    return {
+        "scale": head.scale,
+        "mean": kind == "MeanPooling",
+        "layers": len(head.before.names),
+        "activation": _activation(head.before),
+    }
+
+
+def _dipole(head: DipoleHead) -> Settings:
+    if head.needs_vectors:
+        return {"vectors": 1, "epsilon": head.readout.first.epsilon}
+    return {"vectors": 0, "activation": _activation(head.readout)}
+
+
+def _polarizability(head: PolarizabilityHead) -> Settings:
+    return {"scale": head.scale, "epsilon": head.readout.first.epsilon}
+
+
+def _activation(layers: Any) -> int:
+    name = layers.activation.__name__.replace("_", "-")
+    return _place(ACTIVATIONS, name, "activation")
+
+
+def _place(choices: tuple[str, ...], name: str, what: str) -> int:
+    if name not in choices:
+        raise NotCovered(f"the {what} {name}")
+    return choices.index(name)
+
+
+NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {PaiNN: _painn}
+HEADS: dict[type[Any], Callable[[Any], Settings]] = {
+    EnergyHead: _energy,
+    DipoleHead: _dipole,
+    PolarizabilityHead: _polarizability,
+}

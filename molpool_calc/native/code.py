@@ -1,0 +1,171 @@
+"""A potential in the compiled code: weights packed, batches in, predictions out."""
+
+import ctypes
+import weakref
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
+from molpool_calc.native.archive import Archive, archive_of
+from molpool_calc.potential import NeuralPotential
+
+COVERED = (
+    *("energy", "energies", "forces", "stress", "dipole", "charges"),
+    "polarizability",
+)
+"""Properties in the order of the code's record of results."""
+MESSAGE_BYTES = 512
+OUT_OF_MEMORY = 2
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class _Batch(ctypes.Structure):
+    """``Batch`` of geometry.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("systems", "atoms", "pairs", "dense")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("numbers", "system", "positions", "total_charge")
+        ),
+        *((name, ctypes.c_void_p) for name in ("cell", "center", "neighbor", "shift")),
+    ]
+
+
+class _Results(ctypes.Structure):
+    """``Results`` of heads.h."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in COVERED]
+
+
+class Code:
+    """One potential in the compiled code; threads may share it.
+
+    Args:
+        library: as ``load_library`` gives it.
+        potential: on the CPU; its weights are copied.
+
+    Raises:
+        NotCovered: the code does not compute such a potential.
+        ValueError: its weights have other sizes than its settings say.
+    """
+
+    def __init__(self, library: ctypes.CDLL, potential: NeuralPotential) -> None:
+        self.dtype = potential.dtype
+        name = DTYPES[self.dtype]
+        self._evaluate = getattr(library, f"molpool_evaluate_{name}")
+        self._handle = _create(library, name, archive_of(potential))
+        destroy = getattr(library, f"molpool_destroy_{name}")
+        weakref.finalize(self, destroy, self._handle)
+        offered = potential.properties & set(COVERED)
+        if "energy" in offered:
+            offered |= {"forces"} | ({"stress"} if potential.extensive else set())
+        self.properties = frozenset(offered)
+
+    def evaluate(
+        self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
+    ) -> Prediction:
+        """Return the wanted properties and those that come with them for nothing.
+
+        The pairs must be listed by system, in the order of the systems, and in both
+        directions. Systems are shared between as many threads as torch has.
+
+        Raises:
+            RuntimeError: memory does not suffice.
+        """
+        outputs = self._outputs(batch, properties)
+        arguments, held = _batch_of(batch, neighbors, self.dtype)
+        places = [outputs[n].data_ptr() if n in outputs else None for n in COVERED]
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        failed = self._evaluate(
+            self._handle,
+            ctypes.byref(arguments),
+            ctypes.byref(_Results(*places)),
+            ctypes.c_int64(torch.get_num_threads()),
+            message,
+            ctypes.c_int64(MESSAGE_BYTES),
+        )
+        del held  # until here the code has read it
+        if failed == OUT_OF_MEMORY:
+            raise RuntimeError("can't allocate memory")  # as torch says it, see batches
+        if failed:
+            raise RuntimeError(message.value.decode())
+        return Prediction(**outputs)
+
+    def _outputs(
+        self, batch: AtomsBatch, properties: frozenset[str]
+    ) -> dict[str, Tensor]:
+        systems, atoms = batch.systems.n_segments, batch.positions.shape[0]
+        wanted = set(properties)
+        if wanted & {"energies", "forces", "stress"}:
+            wanted |= {"energy"} | ({"energies"} & self.properties)
+        if "stress" in wanted:
+            wanted |= {"forces"}
+        if wanted & {"dipole", "charges"}:
+            wanted |= {"dipole", "charges"}
+        shapes: Mapping[str, tuple[int, ...]] = {
+            "energy": (systems,),
+            "energies": (atoms,),
+            "forces": (atoms, 3),
+            "stress": (systems, 3, 3),
+            "dipole": (systems, 3),
+            "charges": (atoms,),
+            "polarizability": (systems, 3, 3),
+        }
+        return {
+            name: torch.empty(
+                shapes[name],
+                dtype=torch.float64 if name in {"energy", "energies"} else self.dtype,
+            )
+            for name in COVERED
+            if name in wanted
+        }
+
+
+def _create(library: ctypes.CDLL, name: str, archive: Archive) -> ctypes.c_void_p:
+    count, handle = len(archive), ctypes.c_void_p()
+    message = ctypes.create_string_buffer(MESSAGE_BYTES)
+    pointers = [values.ctypes.data for values in archive.values()]
+    failed = getattr(library, f"molpool_create_{name}")(
+        ctypes.c_int64(count),
+        (ctypes.c_char_p * count)(*(key.encode() for key in archive)),
+        (ctypes.c_void_p * count)(*pointers),
+        (ctypes.c_int64 * count)(*(values.size for values in archive.values())),
+        ctypes.byref(handle),
+        message,
+        ctypes.c_int64(MESSAGE_BYTES),
+    )
+    if failed:
+        raise ValueError(f"the compiled code refuses it: {message.value.decode()}")
+    return handle
+
+
+def _batch_of(
+    batch: AtomsBatch, neighbors: NeighborList, dtype: torch.dtype
+) -> tuple[_Batch, list[Tensor | None]]:
+    """Return the record of pointers, and the tensors that must live as long."""
+    shift, dense = neighbors.shift, neighbors.n_dense
+    integers = [batch.atomic_numbers, batch.systems.index]
+    pairs = [] if dense else [neighbors.center, neighbors.neighbor]
+    reals = [batch.positions, batch.total_charge, batch.cell]
+    held: list[Tensor | None] = [
+        *(_plain(tensor, torch.int64) for tensor in integers),
+        *(_plain(tensor, dtype) for tensor in reals),
+        *((_plain(tensor, torch.int64) for tensor in pairs) if pairs else (None, None)),
+        None if shift is None else _plain(shift, dtype),
+    ]
+    arguments = _Batch(
+        batch.systems.n_segments,
+        batch.positions.shape[0],
+        0 if dense else neighbors.center.shape[0],
+        dense or 0,
+        *(None if tensor is None else tensor.data_ptr() for tensor in held),
+    )
+    return arguments, held
+
+
+def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor as the code reads it: contiguous numbers of one type."""
+    return tensor.detach().to(dtype).contiguous()

@@ -1,0 +1,204 @@
+// The heads of a potential: what ``heads.energy`` and ``heads.tensors`` compute.
+#pragma once
+
+#include "readouts.h"
+
+namespace molpool {
+
+// Where results go; null where nobody asks.
+template <class real>
+struct Results {
+  double* energy;    // [systems] eV
+  double* energies;  // [atoms] eV
+  real* forces;      // [atoms 3] eV/Å
+  real* stress;      // [systems 3 3] eV/Å³
+  real* dipole;      // [systems 3] e·Å
+  real* charges;     // [atoms] e
+  real* polarizability;  // [systems 3 3] e²Å²/eV
+};
+
+inline std::vector<std::string> layer_names(int count) {
+  const char* const names[] = {"first", "second", "third", "fourth", "fifth", "sixth"};
+  if (count < 1 || count > 6) throw std::invalid_argument("1 to 6 layers are possible");
+  return {names, names + count};
+}
+
+// E = scale · pool_i(ε_i) + Σ_i E⁰(Z_i), pooled by sum or mean in float64.
+template <class real>
+class EnergyHead {
+ public:
+  EnergyHead(const Archive& archive, int width)
+      : scale_(archive.number("energy.scale")), mean_(archive.integer("energy.mean") != 0),
+        reference_(archive.array("energy.reference")),
+        layers_(archive, "heads.energy.before", width,
+                layer_names(archive.integer("energy.layers")),
+                static_cast<Activation>(archive.integer("energy.activation"))) {
+    factor_.assign(reference_.size(), 1.0);
+    offset_.assign(reference_.size(), 0.0);
+    if (!archive.has("heads.energy.element_factor")) return;
+    factor_ = archive.array("heads.energy.element_factor", reference_.size());
+    offset_ = archive.array("heads.energy.element_offset", reference_.size());
+  }
+
+  // Fills energies and returns ∂(Σ energies)/∂scalars, null if no forces are wanted.
+  real* apply(const Batch<real>& batch, const Range& range, const real* scalars,
+              const Results<real>& results, Arena& arena) const {
+    const int n = range.last_atom - range.first_atom;
+    real* atomic = arena.take<real>(n);
+    const auto slopes = layers_.forward(n, scalars, atomic, arena);
+    int* sizes = arena.zeros<int>(range.last_system - range.first_system);
+    for (int a = 0; a < n; ++a) ++sizes[system_of(batch, range, a)];
+    for (int s = range.first_system; s < range.last_system; ++s) results.energy[s] = 0.0;
+    real* factors = arena.take<real>(n);
+    for (int a = 0; a < n; ++a) {
+      const std::int64_t z = batch.numbers[range.first_atom + a];
+      const double share = mean_ ? scale_ / sizes[system_of(batch, range, a)] : scale_;
+      const double energy = atomic[a] * factor_[z] + offset_[z] / scale_;
+      results.energy[batch.system[range.first_atom + a]] += share * energy + reference_[z];
+      if (results.energies != nullptr) {
+        results.energies[range.first_atom + a] = scale_ * energy + reference_[z];
+      }
+      factors[a] = static_cast<real>(share * factor_[z]);
+    }
+    if (results.forces == nullptr) return nullptr;
+    return layers_.backward(n, factors, slopes, arena);
+  }
+
+ private:
+  static std::int64_t system_of(const Batch<real>& batch, const Range& range, int atom) {
+    return batch.system[range.first_atom + atom] - range.first_system;
+  }
+
+  double scale_;
+  bool mean_;
+  std::vector<double> reference_, factor_, offset_;
+  AtomicNumbers<real> layers_;
+};
+
+// r_i − r_COM of the atoms of a range.
+template <class real>
+inline double* from_centers(const Batch<real>& batch, const Range& range,
+                            const std::vector<double>& masses, Arena& arena) {
+  const int n = range.last_atom - range.first_atom;
+  double* sums = arena.zeros<double>(4 * (range.last_system - range.first_system));
+  double* centered = arena.take<double>(3 * n);
+  for (int pass = 0; pass < 2; ++pass) {
+    for (int a = 0; a < n; ++a) {
+      const std::int64_t atom = range.first_atom + a;
+      double* of = sums + 4 * (batch.system[atom] - range.first_system);
+      const double mass = masses[batch.numbers[atom]];
+      if (pass == 0) of[3] += mass;
+      for (int x = 0; x < 3; ++x) {
+        const double r = batch.positions[3 * atom + x];
+        if (pass == 0) of[x] += mass * r;
+        if (pass == 1) centered[3 * a + x] = r - of[x] / of[3];
+      }
+    }
+  }
+  return centered;
+}
+
+// μ = Σ_i q_i (r_i − r_COM) + ν_i (Schütt et al. 2021, Eq. 11), with charges shifted so
+// that they sum to the total charge.
+template <class real>
+class DipoleHead {
+ public:
+  DipoleHead(const Archive& archive, int width) : masses_(archive.array("masses")) {
+    const std::string name = "heads.dipole.readout";
+    if (archive.integer("dipole.vectors") != 0) {
+      gated_ = std::make_unique<GatedReadout<real>>(archive, name, width,
+                                                    archive.number("dipole.epsilon"));
+    } else {
+      plain_ = std::make_unique<AtomicNumbers<real>>(
+          archive, name, width, layer_names(2),
+          static_cast<Activation>(archive.integer("dipole.activation")));
+    }
+    if (archive.has("heads.dipole.element_charge")) {
+      element_charge_ = archive.array("heads.dipole.element_charge");
+    }
+  }
+
+  bool needs_vectors() const { return gated_ != nullptr; }
+
+  void apply(const Batch<real>& batch, const Range& range, Features<real> features,
+             const Results<real>& results, Arena& arena) const {
+    const int n = range.last_atom - range.first_atom;
+    real* latent = arena.take<real>(n);
+    real* vectors = arena.zeros<real>(3 * n);
+    if (gated_ != nullptr) {
+      gated_->forward(n, features, latent, vectors, arena);
+    } else {
+      plain_->forward(n, features.scalars, latent, arena);
+    }
+    double* excess = arena.zeros<double>(2 * (range.last_system - range.first_system));
+    for (int a = 0; a < n; ++a) {
+      const std::int64_t atom = range.first_atom + a, z = batch.numbers[atom];
+      if (!element_charge_.empty()) latent[a] += static_cast<real>(element_charge_[z]);
+      double* of = excess + 2 * (batch.system[atom] - range.first_system);
+      of[0] += latent[a];
+      of[1] += 1.0;
+    }
+    const double* centered = from_centers(batch, range, masses_, arena);
+    double* moments = arena.zeros<double>(3 * (range.last_system - range.first_system));
+    for (int a = 0; a < n; ++a) {
+      const std::int64_t atom = range.first_atom + a, system = batch.system[atom];
+      const double* of = excess + 2 * (system - range.first_system);
+      const double charge = latent[a] + (batch.total_charge[system] - of[0]) / of[1];
+      results.charges[atom] = static_cast<real>(charge);
+      for (int x = 0; x < 3; ++x) {
+        moments[3 * (system - range.first_system) + x] +=
+            charge * centered[3 * a + x] + vectors[3 * a + x];
+      }
+    }
+    real* to = results.dipole + 3 * range.first_system;
+    for (int k = 0; k < 3 * (range.last_system - range.first_system); ++k) {
+      to[k] = static_cast<real>(moments[k]);
+    }
+  }
+
+ private:
+  std::vector<double> masses_, element_charge_;
+  std::unique_ptr<GatedReadout<real>> gated_;
+  std::unique_ptr<AtomicNumbers<real>> plain_;
+};
+
+// α = Σ_i a_i 1 + ν_i ⊗ r_i + r_i ⊗ ν_i (Schütt et al. 2021, Eq. 12), r_i from r_COM.
+template <class real>
+class PolarizabilityHead {
+ public:
+  PolarizabilityHead(const Archive& archive, int width)
+      : masses_(archive.array("masses")), scale_(archive.number("polarizability.scale")),
+        readout_(archive, "heads.polarizability.readout", width,
+                 archive.number("polarizability.epsilon")) {}
+
+  void apply(const Batch<real>& batch, const Range& range, Features<real> features,
+             const Results<real>& results, Arena& arena) const {
+    const int n = range.last_atom - range.first_atom;
+    real* isotropic = arena.take<real>(n);
+    real* vectors = arena.take<real>(3 * n);
+    readout_.forward(n, features, isotropic, vectors, arena);
+    const double* centered = from_centers(batch, range, masses_, arena);
+    double* total = arena.zeros<double>(9 * (range.last_system - range.first_system));
+    for (int a = 0; a < n; ++a) {
+      double* of = total + 9 * (batch.system[range.first_atom + a] - range.first_system);
+      for (int x = 0; x < 3; ++x) {
+        for (int y = 0; y < 3; ++y) {
+          of[3 * x + y] += vectors[3 * a + x] * centered[3 * a + y] +
+                           centered[3 * a + x] * vectors[3 * a + y];
+        }
+        of[4 * x] += isotropic[a];
+      }
+    }
+    real* to = results.polarizability + 9 * range.first_system;
+    for (int k = 0; k < 9 * (range.last_system - range.first_system); ++k) {
+      to[k] = static_cast<real>(total[k] * scale_);
+    }
+  }
+
+ private:
+  std::vector<double> masses_;
+  double scale_;
+  GatedReadout<real> readout_;
+};
+
+}  // namespace molpool

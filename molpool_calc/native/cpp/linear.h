@@ -1,0 +1,200 @@
+// Products of few rows with weights that are packed once, forward and backward.
+#pragma once
+
+#include "archive.h"
+#include "vectors.h"
+
+namespace molpool {
+
+// A matrix [inputs, outputs] in panels of two vectors of columns, each panel row by row,
+// so that a product reads it from its beginning to its end.
+template <class real>
+class Packed {
+ public:
+  static constexpr int PANEL = 2 * Vector<real>::width;
+
+  Packed() = default;
+
+  // ``entry(k, n)`` gives the numbers; both sizes are multiples of LANES, or K is not.
+  template <class Entry>
+  Packed(int inputs, int outputs, const Entry& entry)
+      : inputs_(inputs), outputs_(outputs),
+        numbers_(static_cast<std::size_t>(inputs) * outputs) {
+    real* to = numbers_.data();
+    for (int first = 0; first < outputs; first += PANEL) {
+      const int last = first + PANEL < outputs ? first + PANEL : outputs;
+      for (int k = 0; k < inputs; ++k) {
+        for (int n = first; n < last; ++n) *to++ = static_cast<real>(entry(k, n));
+      }
+    }
+  }
+
+  int inputs() const { return inputs_; }
+  int outputs() const { return outputs_; }
+
+  // C ← A·W + bias, or C ← C + A·W; rows of A and C ``lda`` and ``ldc`` numbers apart.
+  void product(int rows, const real* a, std::ptrdiff_t lda, real* c, std::ptrdiff_t ldc,
+               const real* bias = nullptr, bool add = false) const {
+    product(rows, a, lda, c, ldc, bias, add, 0, outputs_);
+  }
+
+  // The same of the columns from ``first``, a multiple of PANEL, to ``last``.
+  void product(int rows, const real* a, std::ptrdiff_t lda, real* c, std::ptrdiff_t ldc,
+               const real* bias, bool add, int first, int last) const {
+    const int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (int n = first; n < last; n += PANEL) {
+      const real* panel = numbers_.data() + static_cast<std::size_t>(n) * inputs_;
+      const int width = outputs_ - n < PANEL ? outputs_ - n : PANEL;
+      for (int block = 0; block < blocks; ++block) {
+        // of alike height, as a low tile leaves the multipliers idle
+        const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
+        const real* b = bias == nullptr ? nullptr : bias + n;
+        if (width == PANEL) {
+          choose<2>(to - from, a + from * lda, lda, panel, c + from * ldc + n, ldc, b, add);
+        } else {
+          narrow(width, to - from, a + from * lda, lda, panel, c + from * ldc + n, ldc, b,
+                 add);
+        }
+      }
+    }
+  }
+
+ private:
+  // The last panel of a width that is a multiple of LANES but not of PANEL.
+  void narrow(int width, int rows, const real* a, std::ptrdiff_t lda, const real* panel,
+              real* c, std::ptrdiff_t ldc, const real* bias, bool add) const {
+    static_assert(LANES % Vector<real>::width == 0, "rows are whole vectors");
+    (void)width;  // one vector is all that can be left
+    choose<1>(rows, a, lda, panel, c, ldc, bias, add);
+  }
+
+  template <int vectors, int height = TILE_ROWS>
+  void choose(int rows, const real* a, std::ptrdiff_t lda, const real* panel, real* c,
+              std::ptrdiff_t ldc, const real* bias, bool add) const {
+    if constexpr (height > 0) {
+      if (rows == height) {
+        tile<vectors, height>(a, lda, panel, c, ldc, bias, add);
+      } else {
+        choose<vectors, height - 1>(rows, a, lda, panel, c, ldc, bias, add);
+      }
+    }
+  }
+
+  template <int vectors, int height>
+  void tile(const real* a, std::ptrdiff_t lda, const real* panel, real* c,
+            std::ptrdiff_t ldc, const real* bias, bool add) const {
+    constexpr int width = Vector<real>::width;
+    vec<real> sums[height][vectors];
+#pragma GCC unroll 12
+    for (int row = 0; row < height; ++row) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        sums[row][v] = add    ? load(c + row * ldc + v * width)
+                       : bias ? load(bias + v * width)
+                              : vec<real>{};
+      }
+    }
+    for (int k = 0; k < inputs_; ++k) {
+      vec<real> weights[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) weights[v] = load(panel + v * width);
+      panel += vectors * width;
+#pragma GCC unroll 12
+      for (int row = 0; row < height; ++row) {
+        const real factor = a[row * lda + k];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sums[row][v] += factor * weights[v];
+      }
+    }
+#pragma GCC unroll 12
+    for (int row = 0; row < height; ++row) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        store<real>(c + row * ldc + v * width, sums[row][v]);
+      }
+    }
+  }
+
+  int inputs_ = 0, outputs_ = 0;
+  Numbers<real> numbers_;
+};
+
+// Widths of the parts of a row, each of which is padded on its own.
+class Parts {
+ public:
+  Parts(std::initializer_list<int> widths) : widths_(widths) {}
+
+  int width() const {
+    int total = 0;
+    for (int width : widths_) total += width;
+    return total;
+  }
+  int padded_width() const {
+    int total = 0;
+    for (int width : widths_) total += padded(width);
+    return total;
+  }
+  // The place among the unpadded of a padded place, −1 for padding.
+  int place(int at) const {
+    int before = 0;
+    for (int width : widths_) {
+      if (at < padded(width)) return at < width ? before + at : -1;
+      at -= padded(width);
+      before += width;
+    }
+    return -1;
+  }
+
+ private:
+  std::vector<int> widths_;
+};
+
+// y = xWᵀ + b with W [outputs, inputs] as torch stores it; both sides padded.
+template <class real>
+class Linear {
+ public:
+  Linear() = default;
+  Linear(const Archive& archive, const std::string& name, const Parts& in,
+         const Parts& out)
+      : inputs_(in.padded_width()), outputs_(out.padded_width()) {
+    const int n_in = in.width(), n_out = out.width();
+    const auto& weight =
+        archive.array(name + ".weight", static_cast<std::size_t>(n_in) * n_out);
+    const auto entry = [&](int k, int n) {
+      const int from = in.place(k), to = out.place(n);
+      return from < 0 || to < 0 ? 0.0 : weight[static_cast<std::size_t>(to) * n_in + from];
+    };
+    forward_ = Packed<real>(inputs_, outputs_, entry);
+    backward_ = Packed<real>(outputs_, inputs_, [&](int n, int k) { return entry(k, n); });
+    if (!archive.has(name + ".bias")) return;
+    const auto& bias = archive.array(name + ".bias", n_out);
+    bias_ = Numbers<real>(outputs_);
+    has_bias_ = true;
+    for (int n = 0; n < outputs_; ++n) {
+      bias_.data()[n] = out.place(n) < 0 ? real(0) : static_cast<real>(bias[out.place(n)]);
+    }
+  }
+
+  int inputs() const { return inputs_; }
+  int outputs() const { return outputs_; }
+
+  // y [rows, outputs] of x, whose rows are ``stride`` apart (0: as wide as it is).
+  void forward(int rows, const real* x, real* y, std::ptrdiff_t stride = 0) const {
+    forward_.product(rows, x, stride ? stride : inputs_, y, outputs_,
+                     has_bias_ ? bias_.data() : nullptr);
+  }
+
+  // ∂/∂x ← or += ∂/∂y · W
+  void backward(int rows, const real* dy, real* dx, bool add = false,
+                std::ptrdiff_t stride = 0) const {
+    backward_.product(rows, dy, outputs_, dx, stride ? stride : inputs_, nullptr, add);
+  }
+
+ private:
+  int inputs_ = 0, outputs_ = 0;
+  bool has_bias_ = false;
+  Packed<real> forward_, backward_;
+  Numbers<real> bias_;
+};
+
+}  // namespace molpool

@@ -1,0 +1,39 @@
+// What every network offers to the potential around it.
+#pragma once
+
+#include <memory>
+
+#include "geometry.h"
+#include "radial.h"
+
+namespace molpool {
+
+// Features of the atoms, or the gradient of an energy by them. Rows are padded.
+template <class real>
+struct Features {
+  real* scalars;  // [atoms width]
+  real* vectors;  // [atoms 3 width], or null
+};
+
+// One evaluation: forward, then backward on what forward left in the arena.
+template <class real>
+class Pass {
+ public:
+  virtual ~Pass() = default;
+  virtual Features<real> forward() = 0;
+  // Adds to ``d_distance`` and ``d_unit`` of the geometry; overwrites the gradient.
+  virtual void backward(Features<real> gradient) = 0;
+};
+
+template <class real>
+class Network {
+ public:
+  virtual ~Network() = default;
+  virtual double cutoff() const = 0;  // Å
+  virtual int n_features() const = 0;
+  // ``wants_vectors``: whether the vectors of the last round are needed.
+  virtual std::unique_ptr<Pass<real>> begin(Geometry<real>& geometry, Arena& arena,
+                                            bool wants_vectors) const = 0;
+};
+
+}  // namespace molpool

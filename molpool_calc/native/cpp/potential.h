@@ -1,0 +1,164 @@
+// Network and heads together: a batch in, energies, forces and the like out.
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "heads.h"
+#include "painn.h"
+
+namespace molpool {
+
+template <class real>
+std::unique_ptr<Network<real>> make_network(const Archive& archive) {
+  if (archive.has("painn")) return std::make_unique<PaiNN<real>>(archive);
+  throw std::invalid_argument("missing: the kind of the network");
+}
+
+template <class real>
+class Potential {
+ public:
+  explicit Potential(const Archive& archive) : network_(make_network<real>(archive)) {
+    const int width = network_->n_features();
+    if (archive.has("energy.scale")) energy_ = std::make_unique<EnergyHead<real>>(archive, width);
+    if (archive.has("dipole.vectors")) dipole_ = std::make_unique<DipoleHead<real>>(archive, width);
+    if (archive.has("polarizability.scale")) {
+      polarizability_ = std::make_unique<PolarizabilityHead<real>>(archive, width);
+    }
+  }
+
+  // Systems are split evenly over threads, each of which has memory of its own. What a
+  // system gets does not depend on the others.
+  void evaluate(const Batch<real>& batch, const Results<real>& results, int n_threads) {
+    const auto ranges = split(batch, n_threads);
+    std::vector<std::thread> others;
+    std::vector<char> failed(ranges.size(), 0);
+    const auto work = [&](std::size_t k) {
+      try {
+        evaluate_range(batch, ranges[k], results);
+      } catch (const std::bad_alloc&) {
+        failed[k] = 1;
+      }
+    };
+    for (std::size_t k = 1; k < ranges.size(); ++k) others.emplace_back(work, k);
+    work(0);
+    for (auto& thread : others) thread.join();
+    for (char one : failed) {
+      if (one) throw std::bad_alloc();
+    }
+  }
+
+ private:
+  void evaluate_range(const Batch<real>& batch, const Range& range,
+                      const Results<real>& results) {
+    std::unique_ptr<Arena> arena = borrow();
+    arena->reset();
+    Geometry<real> geometry(batch, range, network_->cutoff(), *arena);
+    const bool needs_vectors =
+        (results.dipole != nullptr && dipole_->needs_vectors()) ||
+        results.polarizability != nullptr;
+    auto pass = network_->begin(geometry, *arena, needs_vectors);
+    const Features<real> features = pass->forward();
+    if (results.dipole != nullptr) dipole_->apply(batch, range, features, results, *arena);
+    if (results.polarizability != nullptr) {
+      polarizability_->apply(batch, range, features, results, *arena);
+    }
+    if (results.energy != nullptr) {
+      real* gradient = energy_->apply(batch, range, features.scalars, results, *arena);
+      if (gradient != nullptr) {
+        pass->backward({gradient, nullptr});
+        differentiate(batch, range, geometry, results, *arena);
+      }
+    }
+    give_back(std::move(arena));
+  }
+
+  // Forces and stress from the gradients by pair vectors.
+  static void differentiate(const Batch<real>& batch, const Range& range,
+                            const Geometry<real>& pairs, const Results<real>& results,
+                            Arena& arena) {
+    double* forces = arena.zeros<double>(std::size_t(3) * pairs.n_atoms);
+    double* virial = arena.zeros<double>(9 * (range.last_system - range.first_system));
+    for (int p = 0; p < pairs.n_pairs; ++p) {
+      double gradient[3];
+      pairs.gradient(p, gradient);
+      const std::int64_t system = batch.system[range.first_atom + pairs.i[p]];
+      double* of = virial + 9 * (system - range.first_system);
+      for (int x = 0; x < 3; ++x) {
+        forces[3 * pairs.i[p] + x] += gradient[x];
+        forces[3 * pairs.j[p] + x] -= gradient[x];
+        for (int y = 0; y < 3; ++y) {
+          const double turned = gradient[x] * pairs.unit[3 * p + y] +
+                                gradient[y] * pairs.unit[3 * p + x];
+          of[3 * x + y] += 0.5 * pairs.distance[p] * turned;
+        }
+      }
+    }
+    real* to = results.forces + std::size_t(3) * range.first_atom;
+    for (int k = 0; k < 3 * pairs.n_atoms; ++k) to[k] = static_cast<real>(forces[k]);
+    if (results.stress == nullptr) return;
+    for (int s = range.first_system; s < range.last_system; ++s) {
+      const double volume = std::abs(determinant(batch.cell + 9 * s));
+      for (int k = 0; k < 9; ++k) {
+        results.stress[9 * s + k] =
+            static_cast<real>(virial[9 * (s - range.first_system) + k] / volume);
+      }
+    }
+  }
+
+  static double determinant(const real* m) {
+    const auto minor = [m](int a, int b) { return double(m[3 + a]) * m[6 + b]; };
+    return m[0] * (minor(1, 2) - minor(2, 1)) - m[1] * (minor(0, 2) - minor(2, 0)) +
+           m[2] * (minor(0, 1) - minor(1, 0));
+  }
+
+  // Systems stand one after another; where their pairs do too, they can be split.
+  static std::vector<Range> split(const Batch<real>& batch, int n_threads) {
+    const int n_systems = static_cast<int>(batch.n_systems);
+    int parts = std::max(1, std::min(n_threads, n_systems));
+    if (parts > 1 && !std::is_sorted(batch.center, batch.center + batch.n_pairs)) parts = 1;
+    std::vector<Range> ranges;
+    for (int k = 0; k < parts; ++k) {
+      Range range;
+      range.first_system = n_systems * k / parts;
+      range.last_system = n_systems * (k + 1) / parts;
+      range.first_atom = bound(batch.system, batch.n_atoms, range.first_system);
+      range.last_atom = bound(batch.system, batch.n_atoms, range.last_system);
+      range.first_pair = 0;
+      range.last_pair = batch.n_pairs;
+      if (parts > 1) {
+        range.first_pair = bound(batch.center, batch.n_pairs, range.first_atom);
+        range.last_pair = bound(batch.center, batch.n_pairs, range.last_atom);
+      }
+      ranges.push_back(range);
+    }
+    return ranges;
+  }
+
+  static int bound(const std::int64_t* sorted, std::int64_t count, int value) {
+    return static_cast<int>(std::lower_bound(sorted, sorted + count, value) - sorted);
+  }
+
+  std::unique_ptr<Arena> borrow() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (arenas_.empty()) return std::make_unique<Arena>();
+    auto arena = std::move(arenas_.back());
+    arenas_.pop_back();
+    return arena;
+  }
+
+  void give_back(std::unique_ptr<Arena> arena) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    arenas_.push_back(std::move(arena));
+  }
+
+  std::unique_ptr<Network<real>> network_;
+  std::unique_ptr<EnergyHead<real>> energy_;
+  std::unique_ptr<DipoleHead<real>> dipole_;
+  std::unique_ptr<PolarizabilityHead<real>> polarizability_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Arena>> arenas_;
+};
+
+}  // namespace molpool

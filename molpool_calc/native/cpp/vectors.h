@@ -1,0 +1,152 @@
+// Vectors of numbers as the processor has them, and memory for rows of features.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+namespace molpool {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+constexpr int TILE_ROWS = 12;  // with two vectors a row: 24 of 32 registers
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+constexpr int TILE_ROWS = 6;  // 12 of 16 registers
+#else
+constexpr int VECTOR_BYTES = 16;
+constexpr int TILE_ROWS = 6;
+#endif
+
+// Rows are padded to multiples of this, whatever the vectors: 64 bytes in float32.
+constexpr int LANES = 16;
+
+constexpr int padded(int width) { return (width + LANES - 1) / LANES * LANES; }
+
+template <class real>
+struct Vector {
+  static constexpr int width = VECTOR_BYTES / static_cast<int>(sizeof(real));
+  typedef real type __attribute__((vector_size(VECTOR_BYTES)));
+  // the same in memory: at any address of a number, beside any other pointer
+  typedef real loose
+      __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+};
+
+template <class real>
+using vec = typename Vector<real>::type;
+
+template <class real>
+inline vec<real> load(const real* from) {
+  return *reinterpret_cast<const typename Vector<real>::loose*>(from);
+}
+
+template <class real>
+inline void store(real* to, vec<real> value) {
+  *reinterpret_cast<typename Vector<real>::loose*>(to) = value;
+}
+
+template <class real>
+inline void add_to(real* to, vec<real> value) {
+  store<real>(to, load(to) + value);
+}
+
+template <class real>
+inline vec<real> broadcast(real value) {
+  return value - vec<real>{};
+}
+
+template <class real>
+inline real sum(vec<real> value) {
+  real total = 0;
+  for (int lane = 0; lane < Vector<real>::width; ++lane) total += value[lane];
+  return total;
+}
+
+// Memory that grows to what the largest evaluation needed and is kept for the next:
+// fresh pages for each step would take as long as the step.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    for (auto& block : blocks_) std::free(block.first);
+  }
+
+  // Uninitialised; valid until the next ``reset``.
+  template <class T>
+  T* take(std::size_t count) {
+    const std::size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+    while (current_ < blocks_.size() && used_ + bytes > blocks_[current_].second) {
+      ++current_;
+      used_ = 0;
+    }
+    if (current_ == blocks_.size()) grow(bytes);
+    void* place = static_cast<char*>(blocks_[current_].first) + used_;
+    used_ += bytes;
+    return static_cast<T*>(place);
+  }
+
+  template <class T>
+  T* zeros(std::size_t count) {
+    T* place = take<T>(count);
+    std::memset(place, 0, count * sizeof(T));
+    return place;
+  }
+
+  // Everything taken is free again; blocks that grew one by one become one.
+  void reset() {
+    if (blocks_.size() > 1) {
+      std::size_t total = 0;
+      for (auto& block : blocks_) {
+        total += block.second;
+        std::free(block.first);
+      }
+      blocks_.clear();
+      grow(total);
+    }
+    current_ = 0;
+    used_ = 0;
+  }
+
+ private:
+  void grow(std::size_t bytes) {
+    constexpr std::size_t SMALLEST = std::size_t{1} << 20;
+    const std::size_t size = bytes > SMALLEST ? bytes : SMALLEST;
+    void* block = std::aligned_alloc(64, (size + 63) / 64 * 64);
+    if (block == nullptr) throw std::bad_alloc();
+    blocks_.emplace_back(block, size);
+  }
+
+  std::vector<std::pair<void*, std::size_t>> blocks_;
+  std::size_t current_ = 0;
+  std::size_t used_ = 0;
+};
+
+// Weights, aligned and never moved.
+template <class real>
+class Numbers {
+ public:
+  Numbers() = default;
+  explicit Numbers(std::size_t count) : storage_(count + 64 / sizeof(real), real(0)) {}
+  Numbers(const Numbers&) = delete;  // a copy would be aligned in another way
+  Numbers& operator=(const Numbers&) = delete;
+  Numbers(Numbers&&) = default;
+  Numbers& operator=(Numbers&&) = default;
+  real* data() {
+    return const_cast<real*>(static_cast<const Numbers*>(this)->data());
+  }
+  const real* data() const {
+    auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
+    return reinterpret_cast<const real*>((address + 63) / 64 * 64);
+  }
+
+ private:
+  std::vector<real> storage_;
+};
+
+}  // namespace molpool

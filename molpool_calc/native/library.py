@@ -1,0 +1,76 @@
+"""The compiled code: built once for a machine, kept in the user's cache, loaded."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "cpp"
+COMPILERS = ("g++", "c++", "clang++")
+FLAGS = (
+    *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math"),
+)
+
+
+class CannotBuild(RuntimeError):
+    """There is no compiler, or it failed; the message says why."""
+
+
+def compiler() -> str | None:
+    """Return the path of a C++ compiler, if there is one."""
+    found = map(shutil.which, COMPILERS)
+    return next((path for path in found if path is not None), None)
+
+
+def library_path(folder: Path) -> Path:
+    """Return where the library of these sources and this processor is kept."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    digest.update("\n".join((*FLAGS, processor())).encode())
+    return folder / f"native-{digest.hexdigest()[:24]}.so"
+
+
+@cache
+def processor() -> str:
+    """Return what the instructions of the code depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return f"{platform.system()} {platform.machine()} {platform.processor()}"
+    names = ("model name", "flags", "Features", "CPU part")
+    facts = [line for line in lines if line.split("\t")[0].rstrip(": ") in names]
+    return "\n".join([platform.machine(), *dict.fromkeys(facts)])
+
+
+def build_library(target: Path) -> None:
+    """Compile the sources, which takes some seconds.
+
+    Raises:
+        CannotBuild: there is no compiler, or it failed.
+        OSError: the folder cannot be written.
+    """
+    command = compiler()
+    if command is None:
+        raise CannotBuild(f"none of {', '.join(COMPILERS)} was found")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = Path(scratch) / "native.so"
+        words = [command, *FLAGS, str(SOURCES / "entry.cpp"), "-o", str(made)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["unknown"])[0]
+            raise CannotBuild(f"{command} failed: {reason}")
+        os.replace(made, target)
+
+
+@cache
+def load_library(path: Path) -> ctypes.CDLL:
+    """Return the loaded library; calls of it release the lock of Python."""
+    return ctypes.CDLL(str(path))
