@@ -67,7 +67,7 @@ def calculator_of_run(
 def _mode_of(begun: Any) -> Compile:
     """Return how to compile what a run began with; a committee states each engine."""
     kinds = begun if isinstance(begun, list) else [begun]
-    is_compiled = [kind in {"compiled", "compiled graph"} for kind in kinds]
+    is_compiled = [kind in {"native", "compiled", "compiled graph"} for kind in kinds]
     if all(is_compiled):
         return "now"
     if any(is_compiled):

@@ -9,7 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from molpool_calc.compilation import engine
+from molpool_calc.compilation import engine, native
+from molpool_calc.native import library
 from molpool_calc.training import compiled_step
 
 
@@ -47,5 +48,24 @@ def no_compiled_code(tmp_path_factory):
         folder = tmp_path_factory.mktemp("packages")
         patch.setattr(engine, "cache_folder", lambda: folder)
         patch.setattr(engine, "start_build", lambda *_arguments: None)
+        patch.setattr(native, "compiler", lambda: None)
         patch.setattr(compiled_step, "cache_folder", lambda: folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def native_library_path(tmp_path_factory):
+    """Compile the code of ``molpool_calc.native`` once for all tests and workers."""
+    if library.compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    # the folder that the workers of one run have in common
+    path = library.library_path(tmp_path_factory.getbasetemp().parent)
+    if not path.is_file():
+        library.build_library(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def native_library(native_library_path):
+    """Return the loaded library."""
+    return library.load_library(native_library_path)

@@ -25,6 +25,7 @@ LAYERS = [
     "heads pair_terms",
     "potential",
     "derivatives storage tangents connectivity",
+    "native",
     "engine importers provenance suitability",
     "compilation",
     "evaluator md spectra training",
@@ -89,7 +90,8 @@ BORDERS = {
     "requests": "",
     "urllib": "",
     "subprocess": (
-        "bench.peer compilation.builder path_integrals.processes training.compiled_step"
+        "bench.peer compilation.builder native.library path_integrals.processes "
+        "training.compiled_step"
     ),
     "torch.distributed": "training.processes",
     "warnings": "bench.worker_schnetpack compilation.build training.build_step",
@@ -140,6 +142,7 @@ LIGHT += ("triton",)
 LIGHT += ("molpool_calc.md", "molpool_calc.spectra", "molpool_calc.commands")
 
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 60, 8
+CPP_COLUMNS = 96
 
 
 @cache
@@ -275,6 +278,16 @@ def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines from the first statement after the docstring to the last."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     return node.end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "native" / "cpp").iterdir()), ids=lambda path: path.name
+)
+def test_files_of_machine_code_keep_their_budget(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= FILE_LINES, f"{path.name} has {len(lines)} lines"
+    assert max(map(len, lines)) <= CPP_COLUMNS
+    assert lines[0].startswith("// ")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,4 +1,4 @@
-"""The engine that runs compiled code where there is some, and the network elsewhere."""
+"""The engine that runs code where there is some, and the network elsewhere."""
 
 import threading
 from collections.abc import Callable
@@ -49,9 +49,9 @@ def make_engine(
         device: as resolved. On a GPU evaluations are also recorded as CUDA graphs.
         dtype: of the network.
         compile: ``"never"``: none. ``"cached"``: what was built before. ``"now"``:
-            built first where missing, which takes about a minute. ``"auto"``: built
-            beside a long series of evaluations, then used. ``"graph"``: none, but
-            CUDA graphs on a GPU. ``"never"``: neither.
+            built first where missing, which takes seconds to a minute. ``"auto"``:
+            built beside a long series of evaluations, then used. ``"graph"``: none,
+            but CUDA graphs on a GPU.
 
     Raises:
         ValueError: another mode.
@@ -69,7 +69,7 @@ def make_engine(
 
 
 class CompiledEngine:
-    """Runs verified packages, and the eager engine where there is none that fits.
+    """Runs native code, else verified packages, else the network as written.
 
     Results equal those of the eager engine within rounding. With ``"now"`` and
     ``"cached"`` what runs is decided at the first evaluation and does not change.
@@ -101,7 +101,7 @@ class CompiledEngine:
         """Leave out what holds processes and code, which is found again."""
         state = self.__dict__.copy()
         tables: dict[str, object] = {"_packages": {}, "_builds": {}, "_counts": {}}
-        return {**state, **tables, "_dense": None, "_lock": None, "native": None}
+        return {**state, **tables, **dict.fromkeys(("_dense", "_lock", "native"))}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Take everything, and a lock of its own."""
@@ -121,8 +121,6 @@ class CompiledEngine:
         """Return detached results (see ``derivatives.evaluate``)."""
         code = self._native_code(properties)
         if code is not None:
-            if "stress" in properties:
-                demand_volume(batch.cell)
             return code.evaluate(batch, neighbors, properties)
         package = self.variant(batch, neighbors, properties)
         if package is None:
@@ -175,7 +173,7 @@ class CompiledEngine:
         request = self._request(properties, periodic=periodic, n_dense=n_dense)
         if self.mode != "now" or request is None or request in self._packages:
             return False
-        if self._native_code(properties) is not None:
+        if self._native_code(properties):
             return False
         target = self._target(request)
         return not target.is_file() and not refusal_path(target).is_file()
@@ -184,8 +182,8 @@ class CompiledEngine:
         self, properties: frozenset[str], *, periodic: bool, n_dense: int | None = None
     ) -> str:
         """Return what evaluations will run, after building it if the mode is so."""
-        if self._native_code(properties) is not None:
-            return "compiled"
+        if self._native_code(properties):
+            return "native"
         request = self._request(properties, periodic=periodic, n_dense=n_dense)
         package = None if request is None else self._package(request)
         return "eager" if package is None else "compiled"
@@ -206,10 +204,9 @@ class CompiledEngine:
         """Return listed pairs; a dense list is the same object as long as it holds."""
         if neighbors.n_dense is None:
             return neighbors
-        kept = self._dense
-        if kept is None or kept[0] is not neighbors:
-            self._dense = kept = (neighbors, complete_pairs(batch))
-        return kept[1]
+        if self._dense is None or self._dense[0] is not neighbors:
+            self._dense = (neighbors, complete_pairs(batch))
+        return self._dense[1]
 
     def _package(self, request: Request) -> Package | None:
         with self._lock:
@@ -224,7 +221,7 @@ class CompiledEngine:
                     build.wait()
                 self._packages[request] = self._load(request)
         package = self._packages[request]
-        if package is None and self.mode == "auto":
+        if package is None and self.mode == "auto" and not self.native.is_open:
             self._build_behind(request)
         return package
 
@@ -283,7 +280,8 @@ def prepare(
         waiting: called before a build, which takes about a minute.
 
     Returns:
-        ``"compiled"`` or ``"eager"``, or on a GPU ``"compiled graph"`` or ``"graph"``.
+        ``"native"``, ``"compiled"`` or ``"eager"``; on a GPU ``"compiled graph"`` or
+        ``"graph"``.
     """
     if isinstance(engine, GraphEngine):
         inner = prepare(

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -48,7 +49,7 @@ class NativeCode:
         self.eager, self.mode, self.folder = eager, mode, folder
         self._code: Code | None = None
         self._count = 0
-        self._thread: Thread | None = None
+        self.thread: Thread | None = None
         self.is_open = eager.device.type == "cpu" and covers(eager.potential)
 
     def find(self, properties: frozenset[str]) -> Code | None:
@@ -63,6 +64,9 @@ class NativeCode:
         return self.is_open and self.mode == "now" and self._can_build()
 
     def _look(self) -> None:
+        if self.mode == "auto" and self._count % POLL:
+            self._count += 1  # between two looks at the disk
+            return
         path = library_path(self.folder)
         if not path.is_file() and self._can_build():
             if self.mode == "auto":
@@ -81,14 +85,12 @@ class NativeCode:
 
     def _build_beside(self, path: Path) -> None:
         self._count += 1
-        if self._count == PATIENCE:
+        if self.thread is None and self._count >= PATIENCE:
             build = (path, lambda: build_library(path))
-            self._thread = Thread(target=note_failure, args=build, daemon=True)
-            self._thread.start()
-        elif self._thread is not None and self._count % POLL == 0:
-            if not self._thread.is_alive():
-                self._thread = None
-                self.mode = "cached"  # a second build would end as the first
+            self.thread = Thread(target=note_failure, args=build, daemon=True)
+            self.thread.start()
+        elif self.thread is not None and not self.thread.is_alive():
+            self.mode = "cached"  # a second build would end as the first
 
     def _verified(self, path: Path) -> Code | None:
         potential = self.eager.potential
@@ -124,7 +126,7 @@ def verify(code: Code, eager: EagerEngine) -> None:
     """
     for periodic in (False, True):
         wanted = code.properties
-        # of a molecule there is no stress, and what a cell's dipole is depends on images
+        # a molecule has no stress, and the dipole of a cell depends on the images
         wanted -= {"dipole", "charges", "polarizability"} if periodic else {"stress"}
         for n_systems, n_atoms in VERIFIED:
             batch, pairs = random_batch(
@@ -179,7 +181,5 @@ def note_failure(target: Path, build: Callable[[], None]) -> None:
 
 
 def _write(path: Path, reason: str) -> None:
-    try:
+    with suppress(OSError):
         path.write_text(reason + "\n", encoding="utf-8")
-    except OSError:
-        pass

@@ -49,7 +49,7 @@ class GatedReadout(nn.Module):
 
     def __init__(self, n_features: int, epsilon: float) -> None:
         super().__init__()
-        half = n_features // 2
+        half, self.epsilon = n_features // 2, epsilon
         self.first = GatedEquivariantBlock(
             n_features, half, activate=True, epsilon=epsilon
         )

@@ -1,10 +1,11 @@
 """The weights and settings of a potential under the names that the code reads.
 
-Weights keep their names in the state of ``network`` and ``heads``; settings are arrays of
-one number. What the code does not compute is refused here, by name.
+Weights keep their names in the state of ``network`` and ``heads``; settings are arrays
+of one number. What the code does not compute is refused here, by name; heads that it
+does not know are left out, and with them what they give.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from torch import nn
 from molpool_calc.elements import mass_table
 from molpool_calc.heads import DipoleHead, EnergyHead, PolarizabilityHead
 from molpool_calc.heads.readout import Layers
+from molpool_calc.heads.tensors import GatedReadout
 from molpool_calc.networks import PaiNN
 from molpool_calc.networks.layers import RadialFilterInput
 from molpool_calc.potential import NeuralPotential
 
 Archive = dict[str, NDArray[np.float64]]
-Settings = dict[str, float]
+Settings = dict[str, int | float]
 
 ACTIVATIONS = ("silu", "shifted-softplus")
 BASES = ("gaussian", "bessel")
@@ -39,17 +41,17 @@ def archive_of(potential: NeuralPotential) -> Archive:
     """
     if potential.terms:
         raise NotCovered(f"the terms {', '.join(potential.terms)}")
-    settings = _entry(NETWORKS, potential.network, "network")(potential.network)
+    settings = _of_network(potential.network)
     for name, head in potential.heads.items():
-        made = _entry(HEADS, head, "head")(head)
+        made = HEADS[type(head)](head) if type(head) in HEADS else {}
         settings |= {f"{name}.{key}": value for key, value in made.items()}
     archive = {name: np.array([value]) for name, value in settings.items()}
     archive |= _weights(potential.network, "")
     archive |= _weights(potential.heads, "heads.")
     archive["masses"] = mass_table().numpy()
-    energy = potential.heads["energy"] if "energy" in potential.heads else None
-    if isinstance(energy, EnergyHead):
-        archive["energy.reference"] = energy.reference.values.cpu().numpy()
+    for name, head in potential.heads.items():
+        if isinstance(head, EnergyHead):
+            archive[f"{name}.reference"] = head.reference.values.cpu().numpy()
     return {
         name: np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
         for name, values in archive.items()
@@ -63,12 +65,10 @@ def _weights(module: nn.Module, prefix: str) -> Archive:
     }
 
 
-def _entry(
-    table: Mapping[type[Any], Callable[[Any], Settings]], part: object, what: str
-) -> Callable[[Any], Settings]:
-    if type(part) not in table:
-        raise NotCovered(f"the {what} {type(part).__name__}")
-    return table[type(part)]
+def _of_network(network: nn.Module) -> Settings:
+    if type(network) not in NETWORKS:
+        raise NotCovered(f"the network {type(network).__name__}")
+    return NETWORKS[type(network)](network)
 
 
 def _painn(network: PaiNN) -> Settings:
@@ -76,7 +76,7 @@ def _painn(network: PaiNN) -> Settings:
         "painn": 1,
         "n_features": network.n_features,
         "n_interactions": len(network.messages),
-        "epsilon": network.updates[0].epsilon,
+        "epsilon": network.epsilon,
         "cutoff": network.cutoff,
         **_radial(network.radial),
     }
@@ -98,20 +98,20 @@ def _energy(head: EnergyHead) -> Settings:
         raise NotCovered("an energy that is not pooled from atomic energies")
     return {
         "scale": head.scale,
-        "mean": kind == "MeanPooling",
+        "mean": int(kind == "MeanPooling"),
         "layers": len(head.before.names),
         "activation": _activation(head.before),
     }
 
 
 def _dipole(head: DipoleHead) -> Settings:
-    if head.needs_vectors:
-        return {"vectors": 1, "epsilon": head.readout.first.epsilon}
+    if isinstance(head.readout, GatedReadout):
+        return {"vectors": 1, "epsilon": head.readout.epsilon}
     return {"vectors": 0, "activation": _activation(head.readout)}
 
 
 def _polarizability(head: PolarizabilityHead) -> Settings:
-    return {"scale": head.scale, "epsilon": head.readout.first.epsilon}
+    return {"scale": head.scale, "epsilon": head.readout.epsilon}
 
 
 def _activation(layers: Any) -> int:

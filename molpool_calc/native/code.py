@@ -3,10 +3,12 @@
 import ctypes
 import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from molpool_calc.derivatives import demand_volume
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.native.archive import Archive, archive_of
 from molpool_calc.potential import NeuralPotential
@@ -74,7 +76,10 @@ class Code:
 
         Raises:
             RuntimeError: memory does not suffice.
+            ValueError: stress of a system without three lattice vectors.
         """
+        if "stress" in properties:
+            demand_volume(batch.cell)
         outputs = self._outputs(batch, properties)
         arguments, held = _batch_of(batch, neighbors, self.dtype)
         places = [outputs[n].data_ptr() if n in outputs else None for n in COVERED]
@@ -92,7 +97,8 @@ class Code:
             raise RuntimeError("can't allocate memory")  # as torch says it, see batches
         if failed:
             raise RuntimeError(message.value.decode())
-        return Prediction(**outputs)
+        fields: dict[str, Any] = dict(outputs)
+        return Prediction(**fields)
 
     def _outputs(
         self, batch: AtomsBatch, properties: frozenset[str]

@@ -154,7 +154,7 @@ class PaiNN(nn.Module):
             cutoff=cutoff,
             n_rbf=n_rbf,
         )
-        self.n_features, self.cutoff = n_features, cutoff
+        self.n_features, self.cutoff, self.epsilon = n_features, cutoff, epsilon
         self.max_atomic_number = max_atomic_number
         self.embedding = nn.Embedding(max_atomic_number + 1, n_features)
         self.radial = RadialFilterInput(

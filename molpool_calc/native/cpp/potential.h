@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "heads.h"
-#include "painn.h"
+#include "painn_backward.h"
 
 namespace molpool {
 

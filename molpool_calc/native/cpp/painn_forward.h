@@ -1,0 +1,217 @@
+// PaiNN forward: Eqs. 7 to 10 as ``painn.h`` names them, with what the way back needs.
+#pragma once
+
+#include <algorithm>
+
+#include "painn.h"
+
+namespace molpool {
+
+template <class real>
+class PaiNNForward : public Pass<real> {
+ public:
+  PaiNNForward(const PaiNN<real>& network, Geometry<real>& geometry, Arena& arena,
+            bool wants_vectors)
+      : net_(network), pairs_(geometry), arena_(arena), wants_vectors_(wants_vectors),
+        n_(geometry.n_atoms), row_(network.row), kept_(network.layers.size()),
+        keeps_filters_(geometry.n_pairs <= MOST_KEPT) {
+    const std::size_t radials = std::size_t(geometry.n_pairs) * network.radial.stride();
+    radials_ = arena.take<real>(radials);
+    radial_slopes_ = arena.take<real>(radials);
+    network.radial.of_pairs(geometry, radials_, radial_slopes_);
+    const int rows = keeps_filters_ ? geometry.n_pairs : AT_ONCE;
+    for (std::size_t k = 0; k < (keeps_filters_ ? kept_.size() : 1); ++k) {
+      kept_[k].filters = arena.take<real>(std::size_t(rows) * 3 * row_);
+      kept_[k].filter_slopes = arena.take<real>(std::size_t(rows) * 3 * row_);
+    }
+  }
+
+  Features<real> forward() override {
+    for (std::size_t k = 0; k < kept_.size(); ++k) {
+      find_context(k);
+      receive(k);
+      update(k);
+    }
+    return {scalars_, wants_vectors_ ? vectors_ : nullptr};
+  }
+
+ protected:
+  // Of few pairs filters are kept for the way back; of many they would fall out of the
+  // cache, and making them anew takes less than reading them.
+  static constexpr int MOST_KEPT = 400;
+  static constexpr int AT_ONCE = 2 * TILE_ROWS;
+  static constexpr int W = Vector<real>::width;
+
+  struct Kept {
+    const real* vectors;                   // before the messages; null for zeros
+    const real* context;                   // [atoms 3 row]
+    real* context_slope;                   // of the activation
+    real *filters, *filter_slopes;         // [pairs 3 row]
+    real *mixed, *norm, *gates, *gates_slope;
+  };
+
+  real* take(std::size_t count) { return arena_.take<real>(count); }
+  real* zeros(std::size_t count) { return arena_.zeros<real>(count); }
+
+  std::size_t rows(int per_atom) const { return std::size_t(n_) * per_atom * row_; }
+
+  void find_context(std::size_t k) {
+    real* context = take(rows(3));
+    kept_[k].context = context;
+    if (k == 0) {
+      scalars_ = take(rows(1));
+      for (int a = 0; a < n_; ++a) {
+        const std::size_t z = pairs_.numbers[a];
+        std::memcpy(scalars_ + std::size_t(a) * row_, net_.embedding.data() + z * row_,
+                    row_ * sizeof(real));
+        std::memcpy(context + std::size_t(a) * 3 * row_,
+                    net_.first_context.data() + z * 3 * row_, 3 * row_ * sizeof(real));
+      }
+      return;
+    }
+    real* hidden = take(rows(1));
+    kept_[k].context_slope = take(rows(1));
+    net_.layers[k].context_first.forward(n_, scalars_, hidden);
+    silu(hidden, kept_[k].context_slope, rows(1));
+    net_.layers[k].context_second.forward(n_, hidden, context);
+  }
+
+  const Packed<real>& filter(std::size_t k) const {
+    return net_.filters[k % net_.filters.size()];
+  }
+
+  // Columns of the filters in use: the first vectors are zero, and w³ acts on them.
+  int columns(std::size_t k) const { return (k == 0 ? 2 : 3) * row_; }
+
+  void make_filters(std::size_t k, int first, int count, real* to, const real* of) const {
+    const int stride = net_.radial.stride();
+    filter(k).product(count, of + std::size_t(first) * stride, stride, to, 3 * row_,
+                      nullptr, false, 0, columns(k));
+  }
+
+  // Calls ``act(pair, filters, slopes)`` for each pair, with the filters made in blocks.
+  template <class Act>
+  void for_pairs(std::size_t k, bool on_the_way_back, const Act& act) {
+    const Kept& kept = keeps_filters_ ? kept_[k] : kept_[0];
+    const int step = keeps_filters_ ? (pairs_.n_pairs ? pairs_.n_pairs : 1) : AT_ONCE;
+    for (int first = 0; first < pairs_.n_pairs; first += step) {
+      const int count = std::min(step, pairs_.n_pairs - first);
+      if (!(keeps_filters_ && on_the_way_back)) {
+        make_filters(k, first, count, kept.filters, radials_);
+      }
+      if (keeps_filters_ != on_the_way_back) {
+        make_filters(k, first, count, kept.filter_slopes, radial_slopes_);
+      }
+      for (int p = 0; p < count; ++p) {
+        const std::size_t at = std::size_t(p) * 3 * row_;
+        act(first + p, kept.filters + at, kept.filter_slopes + at);
+      }
+    }
+  }
+
+  // Eqs. 7 and 8.
+  void receive(std::size_t k) {
+    const real* old = k == 0 ? nullptr : vectors_;
+    const real* context = kept_[k].context;
+    real* vectors = take(rows(3));
+    if (old == nullptr) {
+      std::memset(vectors, 0, rows(3) * sizeof(real));
+    } else {
+      std::memcpy(vectors, old, rows(3) * sizeof(real));
+    }
+    kept_[k].vectors = old;
+    vectors_ = vectors;
+    for_pairs(k, false, [&](int p, const real* w, const real*) {
+      const std::size_t i = pairs_.i[p], j = pairs_.j[p];
+      const real* unit = pairs_.unit + 3 * p;
+      const std::size_t at_i = 3 * i * row_, at_j = 3 * j * row_;
+      for (int f = 0; f < row_; f += W) {
+        const real *ci = context + at_i + f, *cj = context + at_j + f;
+        const vec<real> w1 = load(w + f), w2 = load(w + row_ + f);
+        add_to<real>(scalars_ + i * row_ + f, w1 * load(cj));
+        add_to<real>(scalars_ + j * row_ + f, w1 * load(ci));
+        const vec<real> along_i = w2 * load(cj + row_), along_j = w2 * load(ci + row_);
+        if (old == nullptr) {
+          for (int x = 0; x < 3; ++x) {
+            add_to<real>(vectors + at_i + x * row_ + f, along_i * unit[x]);
+            add_to<real>(vectors + at_j + x * row_ + f, along_j * -unit[x]);
+          }
+          continue;
+        }
+        const vec<real> w3 = load(w + 2 * row_ + f);
+        const vec<real> from_j = w3 * load(cj + 2 * row_), from_i = w3 * load(ci + 2 * row_);
+        for (int x = 0; x < 3; ++x) {
+          const std::size_t xi = at_i + x * row_ + f, xj = at_j + x * row_ + f;
+          add_to<real>(vectors + xi, along_i * unit[x] + from_j * load(old + xj));
+          add_to<real>(vectors + xj, along_j * -unit[x] + from_i * load(old + xi));
+        }
+      }
+    });
+  }
+
+  // Eqs. 9 and 10.
+  void update(std::size_t k) {
+    Kept& kept = kept_[k];
+    const auto& layer = net_.layers[k];
+    const bool last = k + 1 == kept_.size() && !wants_vectors_;
+    kept.mixed = take(2 * rows(3));
+    kept.gates = take(rows(3));
+    kept.gates_slope = take(rows(1));
+    // [s, |V v|], of which the second half is wanted on the way back
+    kept.norm = take(rows(2));
+    layer.mix.forward(3 * n_, vectors_, kept.mixed);
+    real* product = take(rows(1));
+    measure(kept, product);
+    real* hidden = take(rows(1));
+    layer.gates_first.forward(n_, kept.norm, hidden);
+    silu(hidden, kept.gates_slope, rows(1));
+    layer.gates_second.forward(n_, hidden, kept.gates);
+    real* vectors = last ? nullptr : take(rows(3));
+    for (int a = 0; a < n_; ++a) {
+      for (int f = 0; f < row_; f += W) {
+        const real* gates = kept.gates + std::size_t(a) * 3 * row_ + f;
+        const std::size_t at = std::size_t(a) * row_ + f;
+        add_to<real>(scalars_ + at,
+                     load(gates) + load(gates + 2 * row_) * load(product + at));
+        if (last) continue;
+        for (int x = 0; x < 3; ++x) {
+          const std::size_t to = (std::size_t(a) * 3 + x) * row_ + f;
+          const real* u = kept.mixed + 2 * (to - f) + row_ + f;
+          store<real>(vectors + to, load(vectors_ + to) + load(gates + row_) * load(u));
+        }
+      }
+    }
+    if (!last) vectors_ = vectors;
+  }
+
+  // [s, √(|V v|² + ε)] and ⟨U v, V v⟩ of [V v, U v].
+  void measure(Kept& kept, real* product) const {
+    for (int a = 0; a < n_; ++a) {
+      for (int f = 0; f < row_; f += W) {
+        vec<real> squared = broadcast<real>(real(net_.epsilon)), both{};
+        for (int x = 0; x < 3; ++x) {
+          const real* v = kept.mixed + (std::size_t(a) * 3 + x) * 2 * row_ + f;
+          squared += load(v) * load(v);
+          both += load(v) * load(v + row_);
+        }
+        real* norm = kept.norm + std::size_t(a) * 2 * row_ + f;
+        store<real>(norm, load(scalars_ + std::size_t(a) * row_ + f));
+        store<real>(norm + row_, root<real>(squared));
+        store<real>(product + std::size_t(a) * row_ + f, both);
+      }
+    }
+  }
+
+  const PaiNN<real>& net_;
+  Geometry<real>& pairs_;
+  Arena& arena_;
+  const bool wants_vectors_;
+  const int n_, row_;
+  std::vector<Kept> kept_;
+  const bool keeps_filters_;
+  real *radials_, *radial_slopes_;  // [pairs stride]
+  real* scalars_ = nullptr;
+  real* vectors_ = nullptr;
+};
+
+}  // namespace molpool

@@ -1,0 +1,260 @@
+"""Machine code of our own gives what the networks as written give."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from small_potentials import (
+    CPU,
+    batch_of,
+    crystal,
+    ethanol,
+    potential_of,
+    small_spec,
+)
+
+from molpool_calc.compilation import native as choosing
+from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
+from molpool_calc.compilation.native import NativeCode, Refused, covers, verify
+from molpool_calc.engine import EagerEngine
+from molpool_calc.native import library
+from molpool_calc.native.archive import NotCovered, archive_of
+from molpool_calc.native.code import COVERED, Code
+from molpool_calc.neighbors import complete_pairs, dense_pairs, neighbor_list
+
+ASKED = frozenset({"energy", "energies", "forces", "dipole", "charges"})
+TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5}
+
+
+def engine_of(network="painn", dtype=torch.float64, **options):
+    potential = potential_of(small_spec(network, **options), dtype=dtype)
+    return EagerEngine(potential, CPU, dtype)
+
+
+def assert_same(found, true, names, tolerance):
+    for name in names:
+        expected = getattr(true, name)
+        scale = 1.0 + float(expected.abs().max())
+        off = float((getattr(found, name) - expected).abs().max())
+        assert off <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+def test_molecules_of_any_size_get_what_the_network_gives(
+    native_library, dtype, pooling
+):
+    engine = engine_of(dtype=dtype, pooling=pooling)
+    code = Code(native_library, engine.potential)
+    for structures in ([ethanol()], [Atoms("O")], [ethanol(), molecule("H2O")] * 2):
+        batch = batch_of(*structures, dtype=dtype)
+        pairs = neighbor_list(batch, engine.potential.cutoff + 1.0)
+        asked = ASKED & code.properties
+        true = engine.evaluate(batch, pairs, asked)
+        found = code.evaluate(batch, pairs, asked)
+        assert_same(found, true, asked, TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("cell", [6.0, 2.6])
+def test_cells_get_stress_also_where_atoms_see_their_own_images(native_library, cell):
+    engine = engine_of()
+    code = Code(native_library, engine.potential)
+    structure = Atoms("OC", [[0.0, 0.1, 0.0], [1.2, 0.0, 0.3]], pbc=True)
+    structure.set_cell([[cell, 0.2, 0.0], [0.0, cell, 0.3], [0.1, 0.0, cell]])
+    batch = batch_of(structure, crystal())
+    pairs = neighbor_list(batch, engine.potential.cutoff)
+    asked = frozenset({"energy", "energies", "forces", "stress"})
+    found = code.evaluate(batch, pairs, asked)
+    assert_same(found, engine.evaluate(batch, pairs, asked), asked, 1e-11)
+    flat = replace(batch, cell=torch.zeros_like(batch.cell))
+    with pytest.raises(ValueError, match="span a volume"):
+        code.evaluate(flat, pairs, asked)
+
+
+def test_what_a_system_gets_does_not_depend_on_the_others_or_on_threads(
+    native_library,
+):
+    code = Code(native_library, engine_of(dtype=torch.float32).potential)
+    structures = [ethanol(), molecule("C6H6"), molecule("H2O"), ethanol()]
+
+    def forces(*chosen):
+        batch = batch_of(*chosen, dtype=torch.float32)
+        return code.evaluate(batch, neighbor_list(batch, 4.0), ASKED).forces
+
+    alone = torch.cat([forces(one) for one in structures])
+    assert torch.equal(forces(*structures), alone)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(forces(*structures), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_filters_made_anew_are_those_that_were_kept(native_library):
+    """Many pairs are computed in blocks, few at once (``MOST_KEPT``)."""
+    engine = engine_of()
+    code = Code(native_library, engine.potential)
+    batch = batch_of(crystal().repeat(4))
+    pairs = neighbor_list(batch, engine.potential.cutoff)
+    assert pairs.center.shape[0] > 2000
+    asked = frozenset({"energy", "forces", "stress"})
+    found = code.evaluate(batch, pairs, asked)
+    assert_same(found, engine.evaluate(batch, pairs, asked), asked, 1e-11)
+
+
+def test_all_pairs_are_made_by_the_code_itself_and_in_any_order(native_library):
+    code = Code(native_library, engine_of().potential)
+    batch = batch_of(ethanol(), ethanol())
+    dense = code.evaluate(batch, dense_pairs(batch), ASKED)
+    listed = complete_pairs(batch)
+    assert torch.equal(code.evaluate(batch, listed, ASKED).forces, dense.forces)
+    order = torch.randperm(listed.center.shape[0], generator=torch.manual_seed(1))
+    mixed = replace(
+        listed, center=listed.center[order], neighbor=listed.neighbor[order]
+    )
+    torch.testing.assert_close(
+        code.evaluate(batch, mixed, ASKED).forces, dense.forces, rtol=0, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"pooling": "softmax"}, "pooling SoftmaxPooling"),
+        ({"pooling": "attention"}, "pooling AttentionPooling"),
+    ],
+)
+def test_what_the_code_does_not_compute_is_named(options, part):
+    potential = engine_of(**options).potential
+    with pytest.raises(NotCovered, match=part):
+        archive_of(potential)
+    assert not covers(potential)
+
+
+def test_weights_of_another_size_are_refused(native_library, monkeypatch):
+    potential = engine_of().potential
+    whole = archive_of(potential)
+    short = whole | {"filters.1.bias": whole["filters.1.bias"][:-1]}
+    monkeypatch.setattr("molpool_calc.native.code.archive_of", lambda _p: short)
+    with pytest.raises(ValueError, match=r"wrong size: filters\.1\.bias"):
+        Code(native_library, potential)
+
+
+class Wrong(Code):
+    """Code that loses a thousandth of the forces."""
+
+    def evaluate(self, *arguments):
+        found = super().evaluate(*arguments)
+        return replace(found, forces=found.forces * 0.999)
+
+
+def test_wrong_code_is_refused(native_library):
+    engine = engine_of()
+    verify(Code(native_library, engine.potential), engine)
+    with pytest.raises(Refused, match="forces of 1 × 2 atoms deviates"):
+        verify(Wrong(native_library, engine.potential), engine)
+
+
+@pytest.fixture
+def builds(native_library_path, monkeypatch):
+    """Let builds take the library of the tests, and note them."""
+    started = []
+
+    def build(target):
+        started.append(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(native_library_path)
+
+    monkeypatch.setattr(choosing, "compiler", lambda: "g++")
+    monkeypatch.setattr(choosing, "build_library", build)
+    return started
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected", "n_builds"),
+    [("now", "native", 1), ("cached", "eager", 0), ("auto", "eager", 0)],
+)
+def test_the_mode_decides_whether_it_is_built(
+    mode, expected, n_builds, builds, tmp_path
+):
+    engine = CompiledEngine(engine_of(), mode, tmp_path)
+    announced = []
+    for _ in range(2):
+        kind = prepare(
+            engine, ASKED, periodic=False, waiting=lambda: announced.append(1)
+        )
+        assert kind == expected
+    assert len(builds) == len(announced) == n_builds
+
+
+def test_what_was_built_and_verified_is_taken_by_the_next(
+    builds, tmp_path, monkeypatch
+):
+    CompiledEngine(engine_of(), "now", tmp_path).prepare(ASKED, periodic=False)
+    monkeypatch.setattr(choosing, "verify", lambda *_: pytest.fail("verified again"))
+    later = CompiledEngine(engine_of(), "auto", tmp_path)
+    assert later.prepare(ASKED, periodic=False) == "native"
+    batch = batch_of(ethanol())
+    pairs = dense_pairs(batch)
+    forces = later.evaluate(batch, pairs, ASKED).forces
+    assert not torch.equal(forces, later.eager.evaluate(batch, pairs, ASKED).forces)
+    again = pickle.loads(pickle.dumps(later))
+    assert torch.equal(again.evaluate(batch, pairs, ASKED).forces, forces)
+    assert len(builds) == 1
+    # what it does not give, the network as written gives
+    assert later.prepare(frozenset({"gap"}), periodic=False) == "eager"
+
+
+def test_a_long_series_builds_it_beside(builds, tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "PATIENCE", 3)
+    monkeypatch.setattr(choosing, "POLL", 2)
+    code = NativeCode(engine_of(), "auto", tmp_path)
+    found = [code.find(ASKED) for _ in range(3)]
+    assert found == [None] * 3
+    assert code.thread is not None
+    code.thread.join()
+    assert [code.find(ASKED) is None for _ in range(2)][-1] is False
+    assert len(builds) == 1
+
+
+@pytest.mark.parametrize("fault", ["does not compile", "deviates"])
+def test_what_failed_once_is_not_tried_again(fault, builds, tmp_path, monkeypatch):
+    def fail(*_arguments):
+        builds.append("tried")
+        raise (library.CannotBuild if fault == "does not compile" else Refused)(fault)
+
+    what = "build_library" if fault == "does not compile" else "verify"
+    monkeypatch.setattr(choosing, what, fail)
+    for _ in range(2):
+        assert NativeCode(engine_of(), "now", tmp_path).find(ASKED) is None
+    assert builds.count("tried") == 1
+    assert [path.read_text() for path in tmp_path.glob("*.refused")] == [fault + "\n"]
+
+
+def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "compiler", lambda: "/bin/false")
+    with pytest.raises(library.CannotBuild, match="false failed"):
+        library.build_library(tmp_path / "native.so")
+    monkeypatch.setattr(library, "compiler", lambda: None)
+    with pytest.raises(library.CannotBuild, match="was found"):
+        library.build_library(tmp_path / "native.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_a_gpu_nor_never_takes_it(builds, tmp_path):
+    engine = engine_of()
+    assert NativeCode(engine, "now", tmp_path).is_open
+    engine.device = torch.device("cuda")
+    assert not NativeCode(engine, "now", tmp_path).is_open
+    assert isinstance(make_engine(engine.potential, CPU, torch.float64), EagerEngine)
+    assert builds == []
+
+
+def test_every_property_of_the_record_is_one_of_a_prediction(native_library):
+    potential = engine_of(heads=("energy", "dipole", "polarizability")).potential
+    code = Code(native_library, potential)
+    assert code.properties == set(COVERED)
