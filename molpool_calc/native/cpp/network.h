@@ -8,7 +8,7 @@
 
 namespace molpool {
 
-// Features of the atoms, or the gradient of an energy by them. Rows are padded.
+// Features of the atoms. Rows are padded.
 template <class real>
 struct Features {
   real* scalars;  // [atoms width]
@@ -21,8 +21,9 @@ class Pass {
  public:
   virtual ~Pass() = default;
   virtual Features<real> forward() = 0;
-  // Adds to ``d_distance`` and ``d_unit`` of the geometry; overwrites the gradient.
-  virtual void backward(Features<real> gradient) = 0;
+  // From ∂E/∂scalars, which it overwrites, to ``d_distance`` and ``d_unit`` of the
+  // geometry, to which it adds.
+  virtual void backward(real* by_scalars) = 0;
 };
 
 template <class real>

@@ -10,58 +10,65 @@ class PaiNNPass final : public PaiNNForward<real> {
  public:
   using PaiNNForward<real>::PaiNNForward;
 
-  void backward(Features<real> gradient) override {
-    real* ds = gradient.scalars;
-    real* dv = gradient.vectors;
+  void backward(real* ds) override {
+    real* dv = take(rows(3));
+    real* other = take(rows(3));
     for (std::size_t k = kept_.size(); k-- > 0;) {
-      dv = back_update(k, ds, dv);
-      dv = back_receive(k, ds, dv);
+      // the energy does not see the vectors after the last update
+      back_update(k, ds, dv, k + 1 == kept_.size());
+      back_receive(k, ds, dv, other);
+      std::swap(dv, other);
     }
   }
 
  private:
   typedef PaiNNForward<real> Base;
   using typename Base::Kept;
-  using Base::kept_, Base::n_, Base::net_, Base::pairs_, Base::row_, Base::W;
-  using Base::for_pairs, Base::rows, Base::take, Base::zeros;
+  using Base::arena_, Base::kept_, Base::n_, Base::net_, Base::pairs_, Base::row_, Base::W;
+  using Base::for_atoms, Base::for_pairs, Base::rows, Base::take, Base::zeros;
 
-  // Gradients by what came before the update: ``ds`` in place, that by v⃗ returned.
-  real* back_update(std::size_t k, real* ds, const real* dv) {
-    const Kept& kept = kept_[k];
-    const auto& layer = net_.layers[k];
-    real* d_gates = take(rows(3));
-    real* d_hidden = take(rows(1));
-    real* d_norm = take(rows(2));
-    real* d_mixed = take(2 * rows(3));
-    real* before = take(rows(3));
-    back_gates(kept, ds, dv, d_gates);
-    layer.gates_second.backward(n_, d_gates, d_hidden);
-    multiply(d_hidden, kept.gates_slope, rows(1));
-    layer.gates_first.backward(n_, d_hidden, d_norm);
-    back_mixed(kept, ds, dv, d_norm, d_mixed);
-    for (int a = 0; a < n_; ++a) {
-      for (int f = 0; f < row_; f += W) {
-        add_to<real>(ds + std::size_t(a) * row_ + f,
-                     load(d_norm + std::size_t(a) * 2 * row_ + f));
-      }
-    }
-    if (dv != nullptr) std::memcpy(before, dv, rows(3) * sizeof(real));
-    layer.mix.backward(3 * n_, d_mixed, before, dv != nullptr);
-    return before;
+  // From gradients by what came after the update to those by what came before, in
+  // place; ``blank``: there is none by the vectors yet.
+  void back_update(std::size_t k, real* ds, real* dv, bool blank) {
+    for_atoms([&](int first, int count) {
+      back_update(net_.layers[k], kept_[k].from(first, row_), count, ds + rows(1, first),
+                  dv + rows(3, first), blank);
+    });
   }
 
-  void back_gates(const Kept& kept, const real* ds, const real* dv, real* d_gates) const {
-    for (int a = 0; a < n_; ++a) {
+  void back_update(const typename PaiNN<real>::Layer& layer, const Kept& kept, int count,
+                   real* ds, real* dv, bool blank) {
+    Arena::Scope scope(arena_);
+    real* d_gates = take(rows(3, count));
+    real* d_hidden = take(rows(1, count));
+    real* d_joined = take(rows(2, count));
+    real* d_mixed = take(rows(6, count));
+    back_gates(kept, count, ds, blank ? nullptr : dv, d_gates);
+    layer.gates_second.backward(count, d_gates, d_hidden);
+    multiply(d_hidden, kept.gates_slope, rows(1, count));
+    layer.gates_first.backward(count, d_hidden, d_joined);
+    back_mixed(kept, count, ds, blank ? nullptr : dv, d_joined, d_mixed);
+    for (int a = 0; a < count; ++a) {
+      for (int f = 0; f < row_; f += W) {
+        add_to<real>(ds + rows(1, a) + f, load(d_joined + rows(2, a) + f));
+      }
+    }
+    layer.mix.backward(3 * count, d_mixed, dv, !blank);
+  }
+
+  void back_gates(const Kept& kept, int count, const real* ds, const real* dv,
+                  real* d_gates) const {
+    for (int a = 0; a < count; ++a) {
       for (int f = 0; f < row_; f += W) {
         vec<real> both{}, turned{};
         for (int x = 0; x < 3; ++x) {
-          const real* v = kept.mixed + (std::size_t(a) * 3 + x) * 2 * row_ + f;
+          const real* v = kept.mixed + rows(6, a) + 2 * x * row_ + f;
           both += load(v) * load(v + row_);
           if (dv == nullptr) continue;
-          turned += load(dv + (std::size_t(a) * 3 + x) * row_ + f) * load(v + row_);
+          turned += load(dv + rows(3, a) + x * row_ + f) * load(v + row_);
         }
-        const vec<real> by_scalar = load(ds + std::size_t(a) * row_ + f);
-        real* to = d_gates + std::size_t(a) * 3 * row_ + f;
+        const vec<real> by_scalar = load(ds + rows(1, a) + f);
+        real* to = d_gates + rows(3, a) + f;
         store<real>(to, by_scalar);
         store<real>(to + row_, turned);
         store<real>(to + 2 * row_, by_scalar * both);
@@ -69,21 +76,20 @@ class PaiNNPass final : public PaiNNForward<real> {
     }
   }
 
-  void back_mixed(const Kept& kept, const real* ds, const real* dv, const real* d_norm,
-                  real* d_mixed) const {
-    for (int a = 0; a < n_; ++a) {
+  void back_mixed(const Kept& kept, int count, const real* ds, const real* dv,
+                  const real* d_joined, real* d_mixed) const {
+    for (int a = 0; a < count; ++a) {
       for (int f = 0; f < row_; f += W) {
-        const real* gates = kept.gates + std::size_t(a) * 3 * row_ + f;
-        const std::size_t two = std::size_t(a) * 2 * row_ + row_ + f;
-        const vec<real> by_product =
-            load(ds + std::size_t(a) * row_ + f) * load(gates + 2 * row_);
-        const vec<real> by_square = load(d_norm + two) / load(kept.norm + two);
+        const real* gates = kept.gates + rows(3, a) + f;
+        const vec<real> by_product = load(ds + rows(1, a) + f) * load(gates + 2 * row_);
+        const vec<real> by_square =
+            load(d_joined + rows(2, a) + row_ + f) / load(kept.norm + rows(1, a) + f);
         for (int x = 0; x < 3; ++x) {
-          const std::size_t at = (std::size_t(a) * 3 + x) * 2 * row_ + f;
+          const std::size_t at = rows(6, a) + 2 * x * row_ + f;
           const vec<real> v = load(kept.mixed + at), u = load(kept.mixed + at + row_);
           vec<real> by_u = by_product * v;
           if (dv != nullptr) {
-            by_u += load(dv + (std::size_t(a) * 3 + x) * row_ + f) * load(gates + row_);
+            by_u += load(dv + rows(3, a) + x * row_ + f) * load(gates + row_);
           }
           store<real>(d_mixed + at, by_product * u + by_square * v);
           store<real>(d_mixed + at + row_, by_u);
@@ -92,25 +98,28 @@ class PaiNNPass final : public PaiNNForward<real> {
     }
   }
 
-  // Gradients by what came before the messages, in the same way.
-  real* back_receive(std::size_t k, real* ds, real* dv) {
+  // The same for the messages; gradients by vectors go into another place, ``before``.
+  void back_receive(std::size_t k, real* ds, const real* dv, real* before) {
     if (k == 0) {
       for_pairs(k, true, [&](int p, const real* w, const real* slope) {
         back_first_pair(p, w, slope, ds, dv);
       });
-      return nullptr;
+      return;
     }
+    Arena::Scope scope(arena_);
     real* d_context = zeros(rows(3));
-    real* before = take(rows(3));
     std::memcpy(before, dv, rows(3) * sizeof(real));
     for_pairs(k, true, [&](int p, const real* w, const real* slope) {
       back_pair(kept_[k], p, w, slope, ds, dv, d_context, before);
     });
-    real* d_hidden = take(rows(1));
-    net_.layers[k].context_second.backward(n_, d_context, d_hidden);
-    multiply(d_hidden, kept_[k].context_slope, rows(1));
-    net_.layers[k].context_first.backward(n_, d_hidden, ds, true);
-    return before;
+    const auto& layer = net_.layers[k];
+    for_atoms([&](int first, int count) {
+      Arena::Scope within(arena_);
+      real* d_hidden = take(rows(1, count));
+      layer.context_second.backward(count, d_context + rows(3, first), d_hidden);
+      multiply(d_hidden, kept_[k].context_slope + rows(1, first), rows(1, count));
+      layer.context_first.backward(count, d_hidden, ds + rows(1, first), true);
+    });
   }
 
   // Without vectors before, and without gradients by contexts, which are constants.

@@ -40,6 +40,7 @@ class PaiNNForward : public Pass<real> {
   // cache, and making them anew takes less than reading them.
   static constexpr int MOST_KEPT = 400;
   static constexpr int AT_ONCE = 2 * TILE_ROWS;
+  static constexpr int ATOMS_AT_ONCE = 4 * TILE_ROWS;
   static constexpr int W = Vector<real>::width;
 
   struct Kept {
@@ -48,12 +49,31 @@ class PaiNNForward : public Pass<real> {
     real* context_slope;                   // of the activation
     real *filters, *filter_slopes;         // [pairs 3 row]
     real *mixed, *norm, *gates, *gates_slope;
+
+    Kept from(std::size_t atom, int row) const {
+      Kept part = *this;
+      part.mixed += 6 * atom * row;
+      part.norm += atom * row;
+      part.gates += 3 * atom * row;
+      part.gates_slope += atom * row;
+      return part;
+    }
   };
 
   real* take(std::size_t count) { return arena_.take<real>(count); }
   real* zeros(std::size_t count) { return arena_.zeros<real>(count); }
 
-  std::size_t rows(int per_atom) const { return std::size_t(n_) * per_atom * row_; }
+  std::size_t rows(int per_atom, int atoms) const {
+    return std::size_t(atoms) * per_atom * row_;
+  }
+  std::size_t rows(int per_atom) const { return rows(per_atom, n_); }
+
+  template <class Act>
+  void for_atoms(const Act& act) const {
+    for (int first = 0; first < n_; first += ATOMS_AT_ONCE) {
+      act(first, std::min(ATOMS_AT_ONCE, n_ - first));
+    }
+  }
 
   void find_context(std::size_t k) {
     real* context = take(rows(3));
@@ -69,11 +89,15 @@ class PaiNNForward : public Pass<real> {
       }
       return;
     }
-    real* hidden = take(rows(1));
     kept_[k].context_slope = take(rows(1));
-    net_.layers[k].context_first.forward(n_, scalars_, hidden);
-    silu(hidden, kept_[k].context_slope, rows(1));
-    net_.layers[k].context_second.forward(n_, hidden, context);
+    const auto& layer = net_.layers[k];
+    for_atoms([&](int first, int count) {
+      Arena::Scope scope(arena_);
+      real* hidden = take(rows(1, count));
+      layer.context_first.forward(count, scalars_ + rows(1, first), hidden);
+      silu(hidden, kept_[k].context_slope + rows(1, first), rows(1, count));
+      layer.context_second.forward(count, hidden, context + rows(3, first));
+    });
   }
 
   const Packed<real>& filter(std::size_t k) const {
@@ -149,55 +173,60 @@ class PaiNNForward : public Pass<real> {
     });
   }
 
-  // Eqs. 9 and 10.
+  // Eqs. 9 and 10, of some atoms at a time, whose intermediate rows stay in the cache.
   void update(std::size_t k) {
     Kept& kept = kept_[k];
-    const auto& layer = net_.layers[k];
-    const bool last = k + 1 == kept_.size() && !wants_vectors_;
     kept.mixed = take(2 * rows(3));
     kept.gates = take(rows(3));
     kept.gates_slope = take(rows(1));
-    // [s, |V v|], of which the second half is wanted on the way back
-    kept.norm = take(rows(2));
-    layer.mix.forward(3 * n_, vectors_, kept.mixed);
-    real* product = take(rows(1));
-    measure(kept, product);
-    real* hidden = take(rows(1));
-    layer.gates_first.forward(n_, kept.norm, hidden);
-    silu(hidden, kept.gates_slope, rows(1));
-    layer.gates_second.forward(n_, hidden, kept.gates);
-    real* vectors = last ? nullptr : take(rows(3));
-    for (int a = 0; a < n_; ++a) {
+    kept.norm = take(rows(1));
+    for_atoms([&](int first, int count) { update(k, kept.from(first, row_), first, count); });
+  }
+
+  void update(std::size_t k, const Kept& kept, int first, int count) {
+    const auto& layer = net_.layers[k];
+    Arena::Scope scope(arena_);
+    real* joined = take(rows(2, count));
+    real* product = take(rows(1, count));
+    real* hidden = take(rows(1, count));
+    real* scalars = scalars_ + rows(1, first);
+    real* vectors = vectors_ + rows(3, first);
+    layer.mix.forward(3 * count, vectors, kept.mixed);
+    measure(kept, count, scalars, joined, product);
+    layer.gates_first.forward(count, joined, hidden);
+    silu(hidden, kept.gates_slope, rows(1, count));
+    layer.gates_second.forward(count, hidden, kept.gates);
+    const bool last = k + 1 == kept_.size() && !wants_vectors_;
+    for (int a = 0; a < count; ++a) {
       for (int f = 0; f < row_; f += W) {
-        const real* gates = kept.gates + std::size_t(a) * 3 * row_ + f;
-        const std::size_t at = std::size_t(a) * row_ + f;
-        add_to<real>(scalars_ + at,
+        const real* gates = kept.gates + rows(3, a) + f;
+        const std::size_t at = rows(1, a) + f;
+        add_to<real>(scalars + at,
                      load(gates) + load(gates + 2 * row_) * load(product + at));
-        if (last) continue;
-        for (int x = 0; x < 3; ++x) {
-          const std::size_t to = (std::size_t(a) * 3 + x) * row_ + f;
-          const real* u = kept.mixed + 2 * (to - f) + row_ + f;
-          store<real>(vectors + to, load(vectors_ + to) + load(gates + row_) * load(u));
+        for (int x = 0; x < 3 && !last; ++x) {
+          const real* u = kept.mixed + rows(6, a) + (2 * x + 1) * row_ + f;
+          add_to<real>(vectors + rows(3, a) + x * row_ + f, load(gates + row_) * load(u));
         }
       }
     }
-    if (!last) vectors_ = vectors;
   }
 
-  // [s, √(|V v|² + ε)] and ⟨U v, V v⟩ of [V v, U v].
-  void measure(Kept& kept, real* product) const {
-    for (int a = 0; a < n_; ++a) {
+  // [s, √(|V v|² + ε)], of which the second half is kept, and ⟨U v, V v⟩ of [V v, U v].
+  void measure(const Kept& kept, int count, const real* scalars, real* joined,
+               real* product) const {
+    for (int a = 0; a < count; ++a) {
       for (int f = 0; f < row_; f += W) {
         vec<real> squared = broadcast<real>(real(net_.epsilon)), both{};
         for (int x = 0; x < 3; ++x) {
-          const real* v = kept.mixed + (std::size_t(a) * 3 + x) * 2 * row_ + f;
+          const real* v = kept.mixed + rows(6, a) + 2 * x * row_ + f;
           squared += load(v) * load(v);
           both += load(v) * load(v + row_);
         }
-        real* norm = kept.norm + std::size_t(a) * 2 * row_ + f;
-        store<real>(norm, load(scalars_ + std::size_t(a) * row_ + f));
-        store<real>(norm + row_, root<real>(squared));
-        store<real>(product + std::size_t(a) * row_ + f, both);
+        const vec<real> norm = root<real>(squared);
+        store<real>(joined + rows(2, a) + f, load(scalars + rows(1, a) + f));
+        store<real>(joined + rows(2, a) + row_ + f, norm);
+        store<real>(kept.norm + rows(1, a) + f, norm);
+        store<real>(product + rows(1, a) + f, both);
       }
     }
   }

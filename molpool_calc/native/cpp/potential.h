@@ -21,8 +21,12 @@ class Potential {
  public:
   explicit Potential(const Archive& archive) : network_(make_network<real>(archive)) {
     const int width = network_->n_features();
-    if (archive.has("energy.scale")) energy_ = std::make_unique<EnergyHead<real>>(archive, width);
-    if (archive.has("dipole.vectors")) dipole_ = std::make_unique<DipoleHead<real>>(archive, width);
+    if (archive.has("energy.scale")) {
+      energy_ = std::make_unique<EnergyHead<real>>(archive, width);
+    }
+    if (archive.has("dipole.vectors")) {
+      dipole_ = std::make_unique<DipoleHead<real>>(archive, width);
+    }
     if (archive.has("polarizability.scale")) {
       polarizability_ = std::make_unique<PolarizabilityHead<real>>(archive, width);
     }
@@ -67,7 +71,7 @@ class Potential {
     if (results.energy != nullptr) {
       real* gradient = energy_->apply(batch, range, features.scalars, results, *arena);
       if (gradient != nullptr) {
-        pass->backward({gradient, nullptr});
+        pass->backward(gradient);
         differentiate(batch, range, geometry, results, *arena);
       }
     }

@@ -123,8 +123,8 @@ class GatedBlock {
       for (int f = 0; f < out_; f += W) {
         const vec<real> gate = load(gates + a * 2 * out_ + out_ + f);
         for (int x = 0; x < 3; ++x) {
-          const std::size_t at = 3 * a + x;
-          store<real>(out.vectors + at * out_ + f, gate * load(mixed + at * 2 * out_ + out_ + f));
+          const real* from = mixed + (3 * a + x) * 2 * out_ + out_ + f;
+          store<real>(out.vectors + (3 * a + x) * out_ + f, gate * load(from));
         }
       }
     }

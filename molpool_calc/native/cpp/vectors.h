@@ -9,6 +9,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace molpool {
 
 #if defined(__AVX512F__)
@@ -98,6 +102,23 @@ class Arena {
     return place;
   }
 
+  // What is taken while this lives is free again afterwards.
+  class Scope {
+   public:
+    explicit Scope(Arena& arena)
+        : arena_(arena), current_(arena.current_), used_(arena.used_) {}
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope() {
+      arena_.current_ = current_;
+      arena_.used_ = used_;
+    }
+
+   private:
+    Arena& arena_;
+    std::size_t current_, used_;
+  };
+
   // Everything taken is free again; blocks that grew one by one become one.
   void reset() {
     if (blocks_.size() > 1) {
@@ -114,11 +135,18 @@ class Arena {
   }
 
  private:
+  static constexpr std::size_t HUGE_PAGE = std::size_t{2} << 20;
+
   void grow(std::size_t bytes) {
-    constexpr std::size_t SMALLEST = std::size_t{1} << 20;
-    const std::size_t size = bytes > SMALLEST ? bytes : SMALLEST;
-    void* block = std::aligned_alloc(64, (size + 63) / 64 * 64);
+    std::size_t size = HUGE_PAGE;  // as much again as there is, in few blocks
+    for (auto& block : blocks_) size += block.second;
+    if (size < bytes) size = bytes;
+    size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void* block = std::aligned_alloc(HUGE_PAGE, size);
     if (block == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    madvise(block, size, MADV_HUGEPAGE);  // rows of neighbors lie on few pages then
+#endif
     blocks_.emplace_back(block, size);
   }
 
