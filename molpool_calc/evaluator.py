@@ -1,14 +1,13 @@
 """Structures in, results under ASE's names out: what the calculator is a face of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,18 +18,20 @@ from molpool_calc.atoms import (
     check_species,
 )
 from molpool_calc.batches import Batches
-from molpool_calc.compilation.engine import Compile, evaluate_to_host, make_engine
-from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.neighbors import VerletList, VerletLists, neighbor_list, usual_backend
+from molpool_calc.compilation.engine import Compile, make_engine, runs_native
+from molpool_calc.compilation.graphs import evaluate_to_host
+from molpool_calc.interfaces import AtomsBatch, NeighborList
+from molpool_calc.neighbors import VerletList, VerletLists, usual_backend
 from molpool_calc.neighbors.backends import Backend
 from molpool_calc.potential import NeuralPotential
+from molpool_calc.results import as_results, over_committee
 from molpool_calc.snapshot import Snapshot, same_system, take_snapshot
 
 MAX_ATOMS_PER_BATCH = 2048
+N_COMPLETE_NATIVE = 100
+"""Largest molecule of which native code gets all pairs: 5000 distances take 20 µs."""
 MAX_ATOMS_ON_GPU = 16_384
 """In one pass to begin with; `Batches` takes fewer where memory ends."""
-ATOMIC = ("forces", "energies", "charges", "hirshfeld_ratios")
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 class Evaluator:
@@ -83,6 +84,7 @@ class Evaluator:
         self.cutoff = max(member.cutoff for member in potentials)
         on_host = device.type == "cpu"
         self.lists = VerletLists(self.cutoff, skin, backend, exact=on_host)
+        self._has_loose_lists = not on_host
         most = MAX_ATOMS_PER_BATCH if on_host else MAX_ATOMS_ON_GPU
         self.batches = Batches(device, most)
         self._batch: AtomsBatch | None = None
@@ -149,10 +151,21 @@ class Evaluator:
             properties: what to compute besides the energy.
         """
         batch = self._batch_of(atoms, state)
+        self._loosen_lists()
         pairs = self.lists.update(batch)
         found = [evaluate_to_host(e, batch, pairs, properties) for e in self.engines]
         members = [as_results(p, 0, slice(None), properties) for p in found]
-        return _committee(members)
+        return over_committee(members)
+
+    def _loosen_lists(self) -> None:
+        """Leave far pairs in the lists once they cost less than their removal."""
+        if self._has_loose_lists or not all(map(runs_native, self.engines)):
+            return
+        self._has_loose_lists = True
+        old, n = self.lists, N_COMPLETE_NATIVE
+        self.lists = VerletLists(
+            old.cutoff, old.skin, old.backend, exact=False, n_complete=n
+        )
 
     def _batch_of(self, atoms: Atoms, state: ChargeAndSpin) -> AtomsBatch:
         """Return the structure as a batch, from the last one if only atoms moved."""
@@ -194,15 +207,10 @@ class Evaluator:
                 device=self.device,
                 states=states[first:last],
             )
-            pairs = self._search(batch)
+            pairs = VerletList(self.cutoff, 0.0, self.backend).update(batch)
             return self._split(batch, pairs, properties)
 
         return self.batches.evaluate([len(atoms) for atoms in structures], one_pass)
-
-    def _search(self, batch: AtomsBatch) -> NeighborList:
-        if self.device.type == "cpu":
-            return neighbor_list(batch, self.cutoff, backend=self.backend)
-        return VerletList(self.cutoff, 0.0, self.backend).update(batch)
 
     def _split(
         self, batch: AtomsBatch, pairs: NeighborList, properties: frozenset[str]
@@ -215,7 +223,7 @@ class Evaluator:
         )
         ends = np.cumsum(sizes)
         return [
-            _committee(
+            over_committee(
                 [
                     as_results(p, k, slice(ends[k] - sizes[k], ends[k]), properties)
                     for p in predictions
@@ -229,69 +237,3 @@ def _coverage(potential: NeuralPotential) -> tuple[frozenset[Any], ...]:
     charges = frozenset(potential.spec.total_charges)
     spins = frozenset(potential.spec.num_unpaired)
     return potential.species, charges, spins, potential.properties
-
-
-def as_results(
-    prediction: Prediction, system: int, atoms: slice, wanted: frozenset[str]
-) -> dict[str, Any]:
-    """Return one system's results: floats, float64 arrays, stress as six numbers.
-
-    The dipole and the polarizability are given only if wanted: a head gives a dipole
-    with its charges, also of a periodic system, where it means nothing.
-
-    Raises:
-        CalculationFailed: a result is NaN or infinite.
-    """
-    results = _values(prediction, system, atoms, wanted)
-    for name, value in results.items():
-        # NumPy takes ten times as long for one number
-        whole = (
-            isfinite(value) if isinstance(value, float) else np.isfinite(value).all()
-        )
-        if not whole:
-            raise CalculationFailed(
-                f"the {name} came out as NaN or infinite; look for atoms on top of "
-                "each other or far outside the training data"
-            )
-    return results
-
-
-def _values(
-    prediction: Prediction, system: int, atoms: slice, wanted: frozenset[str]
-) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for name in ATOMIC:
-        value = getattr(prediction, name)
-        if value is not None:
-            results[name] = value[atoms].cpu().double().numpy()
-    for name in ("dipole", "polarizability"):
-        value = getattr(prediction, name)
-        if value is not None and name in wanted:
-            results[name] = value[system].cpu().double().numpy()
-    if prediction.stress is not None:
-        stress = prediction.stress[system].cpu().double().numpy()
-        results["stress"] = np.array([stress[place] for place in VOIGT])
-    if prediction.energy is not None:
-        results["energy"] = float(prediction.energy[system])
-        results["free_energy"] = results["energy"]
-    for name, value in (prediction.others or {}).items():
-        results[name] = float(value[system])
-    for name, value in (prediction.weights or {}).items():
-        results[f"{name}_weights"] = value[atoms].cpu().double().numpy()
-    return results
-
-
-def _committee(
-    members: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return mean and sample standard deviation over the members."""
-    if len(members) == 1:
-        return dict(members[0]), {}
-    mean: dict[str, Any] = {}
-    spread: dict[str, Any] = {}
-    for name, value in members[0].items():
-        stack = np.stack([np.asarray(member[name]) for member in members])
-        mean[name], spread[name] = stack.mean(0), stack.std(0, ddof=1)
-        if isinstance(value, float):
-            mean[name], spread[name] = float(mean[name]), float(spread[name])
-    return mean, spread

@@ -28,7 +28,8 @@ LAYERS = [
     "native",
     "engine importers provenance suitability",
     "compilation",
-    "evaluator md spectra training",
+    "results md spectra training",
+    "evaluator",
     "response harmonic_file dipole_flux estimates trajectory_file assignment sidecar "
     "run_inputs run_temperature",
     "calculator",
@@ -60,7 +61,7 @@ BORDERS = {
         "ase_dynamics ase_format ase_plugin ase_trajectory atoms audit bench "
         "calculator cli commands compilation.structures dynamics elements evaluator "
         "foreign infrared molecules neighbors.backends path_integrals recompute "
-        "replicas report response "
+        "replicas report response results "
         "run_inputs sharing sidecar snapshot statics suitability training "
         "trajectory_file"
     ),

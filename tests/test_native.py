@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -16,6 +17,8 @@ from small_potentials import (
     small_spec,
 )
 
+from molpool_calc.calculator import MolPoolCalculator
+from molpool_calc.compilation import engine as engines
 from molpool_calc.compilation import native as choosing
 from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
 from molpool_calc.compilation.native import NativeCode, Refused, covers, verify
@@ -258,3 +261,19 @@ def test_every_property_of_the_record_is_one_of_a_prediction(native_library):
     potential = engine_of(heads=("energy", "dipole", "polarizability")).potential
     code = Code(native_library, potential)
     assert code.properties == set(COVERED)
+
+
+def test_a_calculator_leaves_far_pairs_to_the_code(builds, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "cache_folder", lambda: tmp_path)
+    potential = engine_of().potential
+    long = Atoms("C17", [[1.4 * k, 0.1 * (k % 3), 0.0] for k in range(17)])
+    fast = MolPoolCalculator(potential, dtype="float64", compile="now")
+    plain = MolPoolCalculator(potential, dtype="float64", compile="never")
+    for structure in (long, crystal()):
+        forces = fast.get_forces(structure)
+        np.testing.assert_allclose(forces, plain.get_forces(structure), atol=1e-10)
+    assert fast.evaluator.lists.exact is False
+    assert plain.evaluator.lists.exact is True
+    assert len(builds) == 1
+    several = fast.calculate_many([long, ethanol()])
+    np.testing.assert_array_equal(several[0]["forces"], fast.get_forces(long))

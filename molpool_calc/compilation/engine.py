@@ -25,7 +25,6 @@ from molpool_calc.engine import EagerEngine, Engine, Recordable
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.native.code import Code
 from molpool_calc.neighbors import complete_pairs, has_all_pairs
-from molpool_calc.packing import to_host
 from molpool_calc.potential import NeuralPotential
 
 Compile = Literal["auto", "now", "cached", "graph", "never"]
@@ -250,16 +249,9 @@ class CompiledEngine:
             return None
 
 
-def evaluate_to_host(
-    engine: Engine,
-    batch: AtomsBatch,
-    neighbors: NeighborList,
-    properties: frozenset[str],
-) -> Prediction:
-    """Return detached results on the CPU, after one transfer at most."""
-    if isinstance(engine, GraphEngine):
-        return engine.evaluate_to_host(batch, neighbors, properties)
-    return to_host(engine.evaluate(batch, neighbors, properties))
+def runs_native(engine: Engine) -> bool:
+    """Return whether evaluations run native code, which leaves out far pairs itself."""
+    return isinstance(engine, CompiledEngine) and engine.native.code is not None
 
 
 def prepare(

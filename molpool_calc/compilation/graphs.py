@@ -17,7 +17,7 @@ from torch import Tensor
 from molpool_calc.compilation.buffers import Buffers, capacity_for
 from molpool_calc.compilation.capture import Capture, capture
 from molpool_calc.derivatives import demand_volume
-from molpool_calc.engine import EagerEngine, Recordable
+from molpool_calc.engine import EagerEngine, Engine, Recordable
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
 from molpool_calc.packing import OnHost, named_tensors, pack, to_host, unpack
 
@@ -266,3 +266,15 @@ def _require_equal(found: Prediction, true: Prediction, dtype: torch.dtype) -> N
         largest = float(truth.double().abs().max())
         if not off <= TOLERANCES[dtype] * (1.0 + largest):
             raise Refused(f"{name[1]} deviates by {off:.2g} of {largest:.2g}")
+
+
+def evaluate_to_host(
+    engine: Engine,
+    batch: AtomsBatch,
+    neighbors: NeighborList,
+    properties: frozenset[str],
+) -> Prediction:
+    """Return detached results on the CPU, after one transfer at most."""
+    if isinstance(engine, GraphEngine):
+        return engine.evaluate_to_host(batch, neighbors, properties)
+    return to_host(engine.evaluate(batch, neighbors, properties))

@@ -47,16 +47,16 @@ class NativeCode:
 
     def __init__(self, eager: EagerEngine, mode: str, folder: Path) -> None:
         self.eager, self.mode, self.folder = eager, mode, folder
-        self._code: Code | None = None
+        self.code: Code | None = None
         self._count = 0
         self.thread: Thread | None = None
         self.is_open = eager.device.type == "cpu" and covers(eager.potential)
 
     def find(self, properties: frozenset[str]) -> Code | None:
         """Return the code if it is there, was verified and gives the properties."""
-        if self.is_open and self._code is None:
+        if self.is_open and self.code is None:
             self._look()
-        code = self._code
+        code = self.code
         return code if code is not None and properties <= code.properties else None
 
     def will_build(self) -> bool:
@@ -76,7 +76,7 @@ class NativeCode:
                 note_failure(path, lambda: build_library(path))
         self.is_open = False  # what is found now is what there is
         if path.is_file():
-            self._code = self._verified(path)
+            self.code = self._verified(path)
 
     def _can_build(self) -> bool:
         path = library_path(self.folder)
