@@ -16,7 +16,7 @@ from molpool_calc.elements import mass_table
 from molpool_calc.heads import DipoleHead, EnergyHead, PolarizabilityHead
 from molpool_calc.heads.readout import Layers
 from molpool_calc.heads.tensors import GatedReadout
-from molpool_calc.networks import PaiNN
+from molpool_calc.networks import PaiNN, SchNet
 from molpool_calc.networks.layers import RadialFilterInput
 from molpool_calc.potential import NeuralPotential
 
@@ -82,6 +82,17 @@ def _painn(network: PaiNN) -> Settings:
     }
 
 
+def _schnet(network: SchNet) -> Settings:
+    return {
+        "schnet": 1,
+        "n_features": network.n_features,
+        "n_filters": network.n_filters,
+        "n_interactions": len(network.interactions),
+        "cutoff": network.cutoff,
+        **_radial(network.radial),
+    }
+
+
 def _radial(radial: RadialFilterInput) -> Settings:
     kind = type(radial.basis).__name__.removesuffix("Basis").lower()
     return {
@@ -125,7 +136,10 @@ def _place(choices: tuple[str, ...], name: str, what: str) -> int:
     return choices.index(name)
 
 
-NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {PaiNN: _painn}
+NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {
+    PaiNN: _painn,
+    SchNet: _schnet,
+}
 HEADS: dict[type[Any], Callable[[Any], Settings]] = {
     EnergyHead: _energy,
     DipoleHead: _dipole,

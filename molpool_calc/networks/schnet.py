@@ -104,7 +104,7 @@ class SchNet(nn.Module):
             radial_basis=radial_basis,
             cutoff_function=cutoff_function,
         )
-        width = n_features if n_filters is None else n_filters
+        self.n_filters = width = n_features if n_filters is None else n_filters
         blocks = [
             SchNetInteraction(n_features, width, n_rbf) for _ in range(n_interactions)
         ]

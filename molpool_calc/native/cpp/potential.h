@@ -7,12 +7,14 @@
 
 #include "heads.h"
 #include "painn_backward.h"
+#include "schnet.h"
 
 namespace molpool {
 
 template <class real>
 std::unique_ptr<Network<real>> make_network(const Archive& archive) {
   if (archive.has("painn")) return std::make_unique<PaiNN<real>>(archive);
+  if (archive.has("schnet")) return std::make_unique<SchNet<real>>(archive);
   throw std::invalid_argument("missing: the kind of the network");
 }
 

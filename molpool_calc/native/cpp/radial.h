@@ -52,16 +52,21 @@ class Radial {
   void at(real distance, real* values, real* slopes) const {
     double fc, dfc;
     envelope(distance, fc, dfc);
-    if (basis_ == Basis::gaussian) {
-      gaussians(distance, static_cast<real>(fc), static_cast<real>(dfc), values, slopes);
-    } else {
-      bessels(distance, fc, dfc, values, slopes);
-    }
+    basis(distance, fc, dfc, values, slopes);
     values[size_] = static_cast<real>(fc);
     slopes[size_] = static_cast<real>(dfc);
   }
 
- private:
+  // The basis times a factor with the derivative ``slope``, without the last column.
+  void basis(real distance, double factor, double slope, real* values, real* slopes) const {
+    if (basis_ == Basis::gaussian) {
+      gaussians(distance, static_cast<real>(factor), static_cast<real>(slope), values, slopes);
+    } else {
+      bessels(distance, factor, slope, values, slopes);
+    }
+  }
+
+  // The cutoff function fc and its derivative.
   void envelope(double distance, double& value, double& slope) const {
     const double x = distance / cutoff_;
     value = slope = 0.0;
@@ -80,6 +85,7 @@ class Radial {
     }
   }
 
+ private:
   void gaussians(real distance, real fc, real dfc, real* values, real* slopes) const {
     for (int k = 0; k < size_; k += Vector<real>::width) {
       const vec<real> narrow = load(inverse_widths_.data() + k);
