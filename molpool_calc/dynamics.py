@@ -16,6 +16,7 @@ from molpool_calc.compilation.engine import Compile, prepare
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.dynamics_job import DynamicsJob
 from molpool_calc.engine import Engine
+from molpool_calc.md.ahead import TOGETHER
 from molpool_calc.md.cell import in_moving_cell
 from molpool_calc.md.checkpoint import CHECKPOINT
 from molpool_calc.md.integrators import Integrator
@@ -117,7 +118,15 @@ def recording_of_run(
             "units": {name: scalars[name] for name in job.record if name in scalars},
         },
         resume=resume,
+        together=together_of(calculator, atoms, job),
     )
+
+
+def together_of(calculator: MolPoolCalculator, atoms: Atoms, job: DynamicsJob) -> int:
+    """Return how many steps are made before they are checked, see ``md.ahead``."""
+    is_own = job.forces is None and job.ase is None
+    is_safe = is_own and not atoms.pbc.any()
+    return TOGETHER if is_safe and calculator.evaluator.device.type == "cpu" else 1
 
 
 def properties_of_run(engine: Engine, atoms: Atoms, job: DynamicsJob) -> frozenset[str]:
@@ -192,9 +201,9 @@ def run_replicas(
         free = replicas.system("all")
         state = thermal_state(replicas, free, job.temperature, job.seed)
         bar = progress("equilibration", steps)
-        state = equilibrate(
-            replicas, state, job.langevin, steps, bar, limits=job.limits
-        )
+        start = (replicas, state, job.langevin, steps, bar)
+        together = recording.together
+        state = equilibrate(*start, limits=job.limits, together=together)
     else:
         state = thermal_state(replicas, system, job.temperature, job.seed)
     if integrator.ensemble == "npt":

@@ -14,6 +14,7 @@ from molpool_calc.atoms import ChargeAndSpin, batch_from_atoms
 from molpool_calc.dipole_flux import DIPOLE_FLUX, DipoleFlux
 from molpool_calc.engine import Engine
 from molpool_calc.interfaces import AtomsBatch
+from molpool_calc.md.ahead import steps_ahead
 from molpool_calc.md.committee import CommitteeForceField
 from molpool_calc.md.equilibration import EquilibrationGuard
 from molpool_calc.md.guard import NO_LIMITS, Limits
@@ -238,6 +239,7 @@ def equilibrate(
     progress: Progress | None = None,
     *,
     limits: Limits = NO_LIMITS,
+    together: int = 1,
 ) -> MDState:
     """Return each replica after its own Langevin dynamics, at rest as a whole.
 
@@ -246,17 +248,37 @@ def equilibrate(
     end leaves the internal motion canonical, so that an ensemble of such starts
     samples the temperature however little the modes exchange energy in NVE.
 
+    Args:
+        replicas: what moves.
+        state: where it starts.
+        thermostat: at the temperature.
+        n_steps: how many.
+        progress: called with the number of steps done.
+        limits: of the guard.
+        together: most steps that are made before they are checked, see ``md.ahead``.
+
     Raises:
         ValueError: a replica starts beyond the limits.
         EquilibrationFailure: a replica leaves the limits, or is not finite.
     """
     free = replicas.system("all")
     guard = EquilibrationGuard(free, state, limits, thermostat.timestep_fs)
-    for step in range(n_steps):
-        state = thermostat(free, state, replicas.force_field)
-        guard.require(state)
+    begun = state.step
+
+    def ends(step: int) -> bool:
+        return step >= begun + n_steps
+
+    while not ends(state.step):
+        states = steps_ahead(
+            lambda current: thermostat(free, current, replicas.force_field),
+            state,
+            together,
+            ends,
+        )
+        guard.require(states)
+        state = states[-1]
         if progress is not None:
-            progress(step + 1)
+            progress(state.step - begun)
     momenta = remove_rigid_motion(free, state.positions, state.momenta)
     generator = torch.Generator(device=momenta.device)
     generator.set_state(state.generator_state)

@@ -12,7 +12,7 @@ from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.outcome import RunOutcome
 from molpool_calc.md.recorder import Recording
 from molpool_calc.md.simulate import simulate
-from molpool_calc.md.state import Response
+from molpool_calc.md.state import ForceField, Response
 
 FAULTY = 1
 N_REPLICAS = 3
@@ -85,7 +85,7 @@ def healthy(x: Tensor, response: Response) -> Response:
     return response
 
 
-def run_faulty(
+def run_faulty(  # noqa: PLR0913 - keyword-only
     folder: Path,
     name: str,
     fault: Callable[[Tensor, Response], Response],
@@ -94,6 +94,8 @@ def run_faulty(
     n_steps: int = 80,
     resume: bool = False,
     progress: Callable[[int], None] | None = None,
+    together: int = 1,
+    calls: Callable[[ForceField], ForceField] = lambda field: field,
 ) -> RunOutcome:
     """Run three replicas of water, with all frames recorded."""
     integrator, field = INTEGRATORS[name], FaultyWaters(fault)
@@ -104,9 +106,10 @@ def run_faulty(
         checkpoint_every=40,
         header={"inputs": {"seed": 0}},
         resume=resume,
+        together=together,
     )
     return simulate(
-        field,
+        calls(field),
         system,
         state,
         integrator,

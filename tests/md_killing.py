@@ -29,10 +29,13 @@ LIMITS = Limits(distance=0.5, force=200.0, drift=50.0)
 
 
 def go_on(folder: Path, name: str) -> None:
-    """Start or resume; ``guarded …`` is a run of which a replica is stopped."""
+    """Start or resume; ``guarded …`` is a run of which a replica is stopped.
+
+    ``ahead …`` is such a run, with steps that are made before they are checked.
+    """
     resume = (folder / "run.json").exists()
     kind, _, integrator = name.partition(" ")
-    if kind == "guarded":
+    if kind in {"guarded", "ahead"}:
         run_faulty(
             folder,
             integrator,
@@ -40,6 +43,7 @@ def go_on(folder: Path, name: str) -> None:
             limits=LIMITS,
             n_steps=UNTIL_STOPPED,
             resume=resume,
+            together=16 if kind == "ahead" else 1,
         )
     else:
         run(folder, name, N_STEPS, resume=resume)

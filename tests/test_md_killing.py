@@ -7,7 +7,7 @@ import md_killing
 import pytest
 from md_models import INTEGRATORS, NPT
 
-GUARDED = ("guarded langevin", "guarded nve")
+GUARDED = ("guarded langevin", "guarded nve", "ahead bussi", "ahead nve")
 
 
 def outcome(n_kills: int, *names: str) -> list[str]:

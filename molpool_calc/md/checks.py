@@ -1,29 +1,31 @@
 """What is observed of every state, and between which limits each number must stay."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from molpool_calc.md.cell import cell_observables, volume
-from molpool_calc.md.guard import (
-    Limits,
-    Quantity,
-    closeness_weights,
-    kinetic_bounds,
-    largest_forces,
-    shortest_distances,
+from molpool_calc.md.guard import Limits, Quantity, kinetic_bounds
+from molpool_calc.md.measures import (
+    Measure,
+    States,
+    column_measure,
+    distances_at_least,
+    forces_at_most,
+    given,
+    in_rows,
+    of_each,
 )
 from molpool_calc.md.records import observable_of
-from molpool_calc.md.state import MDState, MDSystem, kinetic_energy
+from molpool_calc.md.state import MDState, MDSystem
 
 Row = Float64[np.ndarray, " numbers"]
 """Of one state: the recorded columns one after another, then what is measured."""
 
-_Measure = Callable[[MDState], Float64[Tensor, " systems"]]
+Rows = Float64[np.ndarray, "states numbers"]
 
 
 class _Limited(NamedTuple):
@@ -85,36 +87,31 @@ class Checks:
         self.n_replicas = n = system.systems.n_segments
         self.replica_of = np.concatenate([_replicas(n, name) for name in columns])
         self.first: Float64[np.ndarray, " systems"] = np.zeros(n)
-        self._measures: list[_Measure] = []
+        self._measures = [column_measure(system, name) for name in columns]
         rows = [*self._of_records(limits), *self._measured(limits, has_spread)]
         self.quantities = tuple(row.quantity for row in rows)
         self.low = np.stack([row.low for row in rows])
         self.high = np.stack([row.high for row in rows])
+        self._lowest, self._highest = self._bounds_of_rows()
 
     def observe(self, state: MDState) -> Row:
         """Return all numbers of a state, in one transfer from the device."""
-        response = state.response
-        values = {
-            "energy": response.energy,
-            "kinetic": kinetic_energy(self.system, state.momenta),
-            "heat": state.heat,
-            **cell_observables(self.system, state),
-            "force_spread": response.spread,
-            "dipole": response.dipole,
-            **response.others,
-        }
-        recorded = [_given(values[name]).flatten() for name in self._columns]
-        measured = [measure(state) for measure in self._measures]
-        row: Row = torch.cat([*recorded, *measured]).cpu().numpy()
+        row: Row = self.observe_all([state])[0]
         return row
+
+    def observe_all(self, states: States) -> Rows:
+        """Return all numbers of each of several consecutive states."""
+        # a replica that has blown up is no reason to warn: it is found
+        with np.errstate(invalid="ignore", over="ignore"):
+            return in_rows([measure(states) for measure in self._measures])
 
     def faults(
         self, row: Row, step: int, running: Bool[np.ndarray, " systems"]
     ) -> dict[int, Quantity]:
         """Return the running replicas that are beyond a limit, each with the cause."""
-        beyond, broken = self.beyond(row, step), self.broken(row)
-        if not (beyond.any() or broken.any()):
+        if self.are_sound(row[None], step):
             return {}
+        beyond, broken = self.beyond(row, step), self.broken(row)
         found: dict[int, Quantity] = {}
         hurt = dict(zip(self.quantities, beyond, strict=True))
         hurt["not finite"] = ~np.isfinite(self.values(row, step)).all(axis=0)
@@ -124,6 +121,35 @@ class Checks:
                 for replica in np.flatnonzero(hurt[quantity] & running).tolist():
                     found.setdefault(replica, quantity)
         return dict(sorted(found.items()))
+
+    def are_sound(self, rows: Rows, step: int) -> bool:
+        """Return whether all numbers of states are finite and nothing beyond a limit.
+
+        Args:
+            rows: of consecutive states.
+            step: of the first.
+        """
+        if not ((rows >= self._lowest) & (rows <= self._highest)).all():
+            return False
+        limit, changes = self.high[1, 0], np.abs(self.change(rows)).max(axis=1)
+        return all(
+            change / self._picoseconds(step + k) <= limit
+            for k, change in enumerate(changes.tolist())
+        )
+
+    def _bounds_of_rows(self) -> tuple[Row, Row]:
+        """Return between what a number of a row is sound: finite, if no more."""
+        n, largest = self.n_replicas, np.finfo(np.float64).max
+        recorded = np.full(len(self.replica_of), largest)
+        low = np.concatenate([-recorded, self.low[2:].ravel()])
+        high = np.concatenate([recorded, self.high[2:].ravel()])
+        low[n : 2 * n] = np.maximum(low[n : 2 * n], self.low[0])
+        high[n : 2 * n] = np.minimum(high[n : 2 * n], self.high[0])
+        return low, high
+
+    def _picoseconds(self, step: int) -> float:
+        """Return the time over which a drift counts."""
+        return max(1.0, 1e-3 * self.timestep_fs * step)
 
     def beyond(self, row: Row, step: int) -> Bool[np.ndarray, "quantities systems"]:
         """Return which quantity of which replica is beyond its limits, or no number."""
@@ -141,26 +167,29 @@ class Checks:
     def values(self, row: Row, step: int) -> Float64[np.ndarray, "quantities systems"]:
         """Return the values of the quantities, in the order of their limits."""
         n = self.n_replicas
-        picoseconds = max(1.0, 1e-3 * self.timestep_fs * step)
         values = np.empty_like(self.low)
         values[0] = row[n : 2 * n]
-        values[1] = np.abs(self.change(row)) / picoseconds
+        values[1] = np.abs(self.change(row)) / self._picoseconds(step)
         values[2:] = row[len(self.replica_of) :].reshape(-1, n)
         return values
 
-    def conserved(self, row: Row) -> Float64[np.ndarray, " systems"]:
+    def conserved(
+        self, rows: Float64[np.ndarray, "*states numbers"]
+    ) -> Float64[np.ndarray, "*states systems"]:
         """Return the energy that no ensemble changes, eV."""
         n = self.n_replicas
-        conserved: Float64[np.ndarray, " systems"] = (
-            row[:n] + row[n : 2 * n] - row[2 * n : 3 * n]
+        conserved: Float64[np.ndarray, "*states systems"] = (
+            rows[..., :n] + rows[..., n : 2 * n] - rows[..., 2 * n : 3 * n]
         )
         return conserved
 
-    def change(self, row: Row) -> Float64[np.ndarray, " systems"]:
+    def change(
+        self, rows: Float64[np.ndarray, "*states numbers"]
+    ) -> Float64[np.ndarray, "*states systems"]:
         """Return the change of the conserved energy since step 0, meV/atom."""
         per_atom = 1e3 / self.system.systems.max_size
-        change: Float64[np.ndarray, " systems"] = (
-            self.conserved(row) - self.first
+        change: Float64[np.ndarray, "*states systems"] = (
+            self.conserved(rows) - self.first
         ) * per_atom
         return change
 
@@ -191,56 +220,30 @@ class Checks:
         system, n = self.system, self.n_replicas
         rows: list[_Limited] = []
 
-        def add(quantity: Quantity, low: float, high: float, measure: _Measure) -> None:
+        def add(quantity: Quantity, low: float, high: float, measure: Measure) -> None:
             rows.append(_Limited(quantity, np.full(n, low), np.full(n, high)))
             self._measures.append(measure)
 
         if limits.distance is not None and system.systems.max_size > 1:
-            weights = closeness_weights(system)
-            add(
-                "shortest distance",
-                limits.distance,
-                np.inf,
-                lambda state: shortest_distances(
-                    system, state.positions, weights, state.cell
-                ),
-            )
+            measure = distances_at_least(system, limits.distance)
+            add("shortest distance", limits.distance, np.inf, measure)
         if limits.force is not None:
-            add(
-                "largest force",
-                0.0,
-                limits.force,
-                lambda state: largest_forces(state.response.forces, n),
-            )
+            add("largest force", 0.0, limits.force, forces_at_most(system))
         if limits.spread is not None and has_spread:
-            add(
-                "force spread",
-                0.0,
-                limits.spread,
-                lambda state: _given(state.response.spread),
-            )
+            spread = of_each(system, lambda state: state.response.spread)
+            add("force spread", 0.0, limits.spread, spread)
         if limits.volumes is not None and "volume" in self._columns:
-            add("volume", *limits.volumes, lambda state: _expansion(system, state))
+            expansion = of_each(system, lambda state: _expansion(system, state))
+            add("volume", *limits.volumes, expansion)
         return rows
 
 
 def _expansion(system: MDSystem, state: MDState) -> Float64[Tensor, " systems"]:
     """Return the volume over the first one."""
-    return volume(_given(state.cell)) / volume(_given(system.cell))
+    return volume(given(state.cell)) / volume(given(system.cell))
 
 
 def _replicas(n_replicas: int, column: str) -> np.ndarray:
     """Return which replica each number of a column belongs to."""
     width = int(np.prod(observable_of(column).shape))
     return np.repeat(np.arange(n_replicas), width)
-
-
-def _given(
-    values: Float64[Tensor, " *shape"] | None,
-) -> Float64[Tensor, " *shape"]:
-    if values is None:
-        raise TypeError(
-            "the force field gave a dipole at first and then none; it must give the "
-            "same properties at every step"
-        )
-    return values

@@ -7,6 +7,7 @@ import numpy as np
 from molpool_calc.md.checks import Checks, Row, observables_of
 from molpool_calc.md.failure import EquilibrationFailure
 from molpool_calc.md.guard import Limits, Quantity
+from molpool_calc.md.measures import States
 from molpool_calc.md.state import MDState, MDSystem
 from molpool_calc.md.stops import advise, explain
 
@@ -41,7 +42,8 @@ class EquilibrationGuard:
         )
         row = checks.observe(state)
         checks.first = checks.conserved(row)
-        self._drifted = np.zeros(checks.n_replicas)
+        self._everybody = np.ones(checks.n_replicas, bool)
+        self._last = row
         for replica, quantity in self._faults(row, state).items():
             reason, _, _ = explain(quantity, checks, row, state, replica)
             raise ValueError(
@@ -50,21 +52,27 @@ class EquilibrationGuard:
                 "the guard"
             )
 
-    def require(self, state: MDState) -> None:
-        """Check the state after a step.
+    def require(self, states: States) -> None:
+        """Check the states after some steps.
 
         Raises:
             EquilibrationFailure: a replica is beyond a limit, or not finite.
         """
-        checks = self._checks
-        row = checks.observe(state)
-        found = self._faults(row, state)
+        rows = self._checks.observe_all(states)
+        if not self._checks.are_sound(rows, states[0].step):
+            for state, row in zip(states, rows, strict=True):
+                self._require(state, row)
+                self._last = row
+        self._last = rows[-1]
+
+    def _require(self, state: MDState, row: Row) -> None:
+        checks, found = self._checks, self._faults(row, state)
         for replica, quantity in found.items():
             reason, _, _ = explain(quantity, checks, row, state, replica)
             advice = advise(
                 quantity,
                 timestep_fs=checks.timestep_fs,
-                drifted=float(self._drifted[replica]),
+                drifted=float(checks.change(self._last)[replica]),
                 is_cold=False,
                 file=None,
                 has_failed=state.response.failure_of(replica) is not None,
@@ -74,8 +82,6 @@ class EquilibrationGuard:
                 f"stopped in equilibration{more}, before anything was written: "
                 f"{reason}; {advice}"
             )
-        self._drifted = checks.change(row)
 
     def _faults(self, row: Row, state: MDState) -> dict[int, Quantity]:
-        everybody = np.ones(self._checks.n_replicas, bool)
-        return self._checks.faults(row, state.step, everybody)
+        return self._checks.faults(row, state.step, self._everybody)

@@ -79,7 +79,7 @@ def nve_step(
     h          timestep
     =========  ==========================
     """
-    masses = system.masses[:, None]
+    masses = system.masses.unsqueeze(1)
     momenta = state.momenta.add(state.response.forces, alpha=0.5 * timestep)
     positions = state.positions.addcdiv(momenta, masses, value=timestep)
     response = force_field(positions)
@@ -126,7 +126,7 @@ def langevin_step(
     In a harmonic well of frequency ω positions are sampled exactly at any stable
     step; momenta at the end of a step are colder by the factor 1 - (ωh/2)².
     """
-    masses = system.masses[:, None]
+    masses = system.masses.unsqueeze(1)
     kept = exp(-friction * timestep)
     spread = (masses * (-expm1(-2.0 * friction * timestep) * thermal_energy)).sqrt()
     before = state.momenta.add(state.response.forces, alpha=0.5 * timestep)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from molpool_calc.engine import Engine
-from molpool_calc.interfaces import AtomsBatch
+from molpool_calc.interfaces import AtomsBatch, NeighborList
 from molpool_calc.md.state import Response
 from molpool_calc.neighbors import VerletList, usual_backend
 
@@ -44,6 +44,7 @@ class NetworkForceField:
         exact = engine.device.type == "cpu"
         self.lists = VerletList(engine.potential.cutoff, SKIN, backend, exact=exact)
         self.properties = properties
+        self._all_pairs: NeighborList | None = None
 
     def __call__(self, positions: Float64[Tensor, "atoms 3"]) -> Response:
         """Return energies (eV), forces (eV/Å), dipoles (e·Å), others; all float64."""
@@ -64,8 +65,12 @@ class NetworkForceField:
         properties: frozenset[str],
     ) -> Response:
         dtype = self.engine.dtype
-        batch = replace(self.batch, positions=positions.to(dtype), cell=cell.to(dtype))
-        pairs = self.lists.update(batch)
+        batch = replace(self.batch, positions=positions.to(dtype))
+        if cell is not self.batch.cell:
+            batch = replace(batch, cell=cell.to(dtype))
+        pairs = self._all_pairs or self.lists.update(batch)
+        if pairs.n_dense is not None:  # they are all of them, wherever the atoms go
+            self._all_pairs = pairs
         prediction = self.engine.evaluate(batch, pairs, properties)
         if prediction.energy is None or prediction.forces is None:
             raise ValueError("this potential has no energy head, so it has no forces")

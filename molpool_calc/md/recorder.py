@@ -1,12 +1,12 @@
 """Writes a run while it goes on: a record for every step, frames, checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from molpool_calc.md.checkpoint import CHECKPOINT, save_checkpoint
 from molpool_calc.md.checks import Row
@@ -27,6 +27,10 @@ class Recording:
     ``run.json``: versions, hashes, and under ``inputs`` all that must be the same
     when the run is resumed, such as the hash of the potential and the seed. With
     ``force``, a run that is there is removed as soon as the new one can begin.
+
+    ``together`` steps are made, in a tenth of a second at most, before they are checked
+    and written; more than one only for molecules on the host whose force field answers
+    for whatever positions a step may lead to.
     """
 
     folder: Path
@@ -35,9 +39,10 @@ class Recording:
     header: Mapping[str, Any]
     resume: bool = False
     force: bool = False
+    together: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("every", "checkpoint_every"):
+        for name in ("every", "checkpoint_every", "together"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}, but it counts steps and must "
@@ -85,6 +90,21 @@ class Recorder:
         if state.step % self._recording.every == 0:
             self._append_frame(state, stopped)
         self.recorded = state.step
+
+    def record_all(
+        self,
+        states: Sequence[MDState],
+        numbers: Float64[np.ndarray, "states recorded"],
+    ) -> None:
+        """Append consecutive states in which all replicas are good; see `record`."""
+        self._steps.append_all(
+            [(s.step, row.tobytes()) for s, row in zip(states, numbers, strict=True)]
+        )
+        everybody = np.zeros(self._system.systems.n_segments, bool)
+        for state in states:
+            if state.step % self._recording.every == 0:
+                self._append_frame(state, everybody)
+        self.recorded = states[-1].step
 
     def checkpoint(self, state: MDState, frames: LastFrames) -> None:
         """Make the streams up to the state durable, then state and last frames."""

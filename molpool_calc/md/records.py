@@ -11,6 +11,7 @@ use the checkpoint.
 
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def good_steps(records: Records) -> Int[np.ndarray, " replicas"]:
 
 
 class RecordWriter:
-    """Appends records to a stream; each is handed to the system before the next.
+    """Appends records to a stream, and hands them to the system at once.
 
     Nothing is buffered: what could not be written whole, as on a full disk, leaves a
     torn tail, and no later call tries to write the rest.
@@ -96,8 +97,11 @@ class RecordWriter:
 
     def append(self, step: int, *values: bytes) -> None:
         """Append a record made of the step and the bytes of the columns."""
-        payload = b"".join((step.to_bytes(8, "little", signed=True), *values))
-        left = memoryview(payload + zlib.crc32(payload).to_bytes(4, "little"))
+        self.append_all([(step, b"".join(values))])
+
+    def append_all(self, records: Iterable[tuple[int, bytes]]) -> None:
+        """Append records, each made of the step and the bytes of all columns."""
+        left = memoryview(b"".join(_encoded(*record) for record in records))
         while left:
             left = left[self._file.write(left) :]
 
@@ -109,6 +113,11 @@ class RecordWriter:
     def close(self) -> None:
         """Close the file; what was appended stays."""
         self._file.close()
+
+
+def _encoded(step: int, values: bytes) -> bytes:
+    payload = step.to_bytes(8, "little", signed=True) + values
+    return payload + zlib.crc32(payload).to_bytes(4, "little")
 
 
 def read_records(path: Path, layout: np.dtype[np.void]) -> Records:

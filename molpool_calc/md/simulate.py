@@ -7,15 +7,16 @@ state says how many records belong to it, so the streams are cut to it.
 
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from molpool_calc.md.advance import Advance, Pace
 from molpool_calc.md.checkpoint import CHECKPOINT, require_recorded, resumed_state
 from molpool_calc.md.checks import Checks
-from molpool_calc.md.failure import ForceFailure, WriteFailure
+from molpool_calc.md.failure import WriteFailure
 from molpool_calc.md.guard import NO_LIMITS, Limits
 from molpool_calc.md.integrators import Integrator
 from molpool_calc.md.manifest import (
@@ -110,14 +111,14 @@ def simulate(
         recorder = Recorder(system, recording, manifest, start.recorded_step)
         try:
             with closing(recorder):
-                state = _advance(
-                    lambda current: integrator(system, current, force_field),
-                    start,
-                    recorder,
-                    watch,
+                pace = Pace(
+                    step=lambda current: integrator(system, current, force_field),
                     ends=lambda step: step >= n_steps or request.received,
                     progress=progress,
+                    together=recording.together,
                 )
+                advance = Advance(pace, start.state, recorder, watch)
+                state = advance.run(is_recorded=start.recorded_step >= 0)
             seconds = start.seconds + time.perf_counter() - started
             return _conclude(recording.folder, manifest, state.step, watch, seconds)
         except OSError as error:
@@ -234,49 +235,6 @@ def _resume(
     goes_on = {"steps_done": state.step, "seconds": seconds, "stopped": stopped}
     write_manifest(folder, {**manifest, **goes_on})
     return _Start(state=state, recorded_step=state.step, seconds=seconds)
-
-
-def _advance(
-    step: Callable[[MDState], MDState],
-    start: _Start,
-    recorder: Recorder,
-    watch: Watch,
-    *,
-    ends: Callable[[int], bool],
-    progress: Callable[[int], None] | None,
-) -> MDState:
-    """Return the last state in which a replica is good.
-
-    A KeyboardInterrupt may come at any point: the state is that of the last complete
-    step, and the checkpoint cuts what was recorded beyond it.
-    """
-    state, observe = start.state, watch.checks.observe
-    try:
-        if start.recorded_step < 0:
-            recorder.record(state, watch.recorded(observe(state)), watch.stopped)
-            recorder.checkpoint(state, watch.frames)
-        while not ends(state.step):
-            following = step(state)
-            row = observe(following)
-            following = watch.admit(state, following, row)
-            if watch.stopped.all():
-                break
-            recorder.record(following, watch.recorded(row), watch.stopped)
-            state = following
-            if state.step % recorder.checkpoint_every == 0:
-                recorder.checkpoint(state, watch.frames)
-            if progress is not None:
-                progress(state.step)
-    except KeyboardInterrupt:
-        pass
-    except ForceFailure as error:
-        watch.failure = f"{error}, so that the run stopped at step {state.step}"
-    except OSError:  # perhaps there is room for this at least
-        with suppress(OSError):
-            recorder.checkpoint(state, watch.frames)
-        raise
-    recorder.checkpoint(state, watch.frames)
-    return state
 
 
 def _conclude(

@@ -173,9 +173,13 @@ def sum_over_atoms(
     """Return the sum over the atoms of each system, the same bits on every call.
 
     ``index_add`` on a GPU adds in an order that changes from call to call, which
-    would end bit-exact restarts; hence each atom is put in its own place first.
+    would end bit-exact restarts; hence each atom is put in its own place first. Atoms
+    of systems of one size are there already.
     """
-    dense = values.new_zeros((systems.n_segments, systems.max_size, *values.shape[1:]))
+    shape = (systems.n_segments, systems.max_size, *values.shape[1:])
+    if systems.n_segments * systems.max_size == values.shape[0]:
+        return values.reshape(shape).sum(1)
+    dense = values.new_zeros(shape)
     return dense.index_put((systems.index, systems.slot), values).sum(1)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
-from molpool_calc.md.checks import Checks, Row
+from molpool_calc.md.checks import Checks, Row, Rows
 from molpool_calc.md.guard import Quantity, hold
 from molpool_calc.md.last_frames import LastFrames
 from molpool_calc.md.manifest import read_manifest, write_manifest
+from molpool_calc.md.measures import States
 from molpool_calc.md.run_files import LAST_FRAMES
 from molpool_calc.md.state import MDState, MDSystem
 from molpool_calc.md.stops import Stop, advise, explain, summarise
@@ -34,7 +35,7 @@ class Watch:
         self.stops: tuple[Stop, ...] = ()
         self.failure: str | None = None
         self.stopped: Bool[np.ndarray, " systems"] = np.zeros(checks.n_replicas, bool)
-        self._drifted = np.zeros(checks.n_replicas)
+        self._last: Row | None = None
 
     def begin(self, state: MDState) -> None:
         """Take the energies of the first state as those to be conserved.
@@ -67,7 +68,7 @@ class Watch:
         for stop in stops:
             if stop["step"] <= state.step:
                 self._add(Stop(**stop))
-        self._drifted = checks.change(checks.observe(state))
+        self._last = checks.observe(state)
 
     def admit(self, last: MDState, following: MDState, row: Row) -> MDState:
         """Return the following state, with replicas beyond a limit held at the last.
@@ -82,12 +83,33 @@ class Watch:
             self._stop(replica, quantity, following, row)
         if found:
             self._tell()
-        self._drifted = self.checks.change(row)
+        self._last = row
         if self.stops:
             mask = torch.from_numpy(self.stopped).to(following.heat.device)
             following = hold(last, following, mask, self._system)
         self.frames.keep(following)
         return following
+
+    def admit_all(self, states: States, rows: Rows) -> bool:
+        """Take several consecutive states, unless there is anything wrong with one.
+
+        Args:
+            states: Of the next steps.
+            rows: What was observed of them.
+        """
+        if self.stops or not self.checks.are_sound(rows, states[0].step):
+            return False
+        self._last = rows[-1]
+        for state in states:
+            self.frames.keep(state)
+        return True
+
+    def recorded_all(self, rows: Rows) -> Float64[np.ndarray, "states recorded"]:
+        """Return the numbers to record of states in which all replicas are good."""
+        recorded: Float64[np.ndarray, "states recorded"] = rows[
+            :, : len(self.checks.replica_of)
+        ]
+        return recorded
 
     def recorded(self, row: Row) -> Float64[np.ndarray, " recorded"]:
         """Return the numbers to record: NaN for replicas that are stopped."""
@@ -131,7 +153,7 @@ class Watch:
             advice=advise(
                 quantity,
                 timestep_fs=timestep_fs,
-                drifted=float(self._drifted[replica]),
+                drifted=self._drifted(replica),
                 is_cold=value is not None and limit is not None and value < limit,
                 file=name,
                 has_failed=bad.response.failure_of(replica) is not None,
@@ -139,6 +161,12 @@ class Watch:
             file=name,
         )
         self._add(stop)
+
+    def _drifted(self, replica: int) -> float:
+        """Return the change of the conserved energy until the last good step."""
+        if self._last is None:
+            return 0.0
+        return float(self.checks.change(self._last)[replica])
 
     def _add(self, stop: Stop) -> None:
         self.stops = (*self.stops, stop)
