@@ -13,6 +13,7 @@ from molpool_calc.harmonic_file import HarmonicResult
 from molpool_calc.provenance import Potentials, provenance
 from molpool_calc.sidecar import difference_hessian
 from molpool_calc.spectra import HarmonicSpectrum, harmonic_analysis
+from molpool_calc.threads import threads_for
 
 TIGHT_FMAX = 1e-4
 """Largest force (eV/Å) left at a structure whose vibrations are analysed."""
@@ -57,9 +58,10 @@ def relax(
             potential, device=device, dtype="float64", allow_unsuitable_pooling=True
         )
     optimizer = BFGS(copy, logfile=None)
-    converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
-    left = copy.get_forces()
-    energy = float(copy.get_potential_energy())
+    with threads_for(len(copy)):
+        converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
+        left = copy.get_forces()
+        energy = float(copy.get_potential_energy())
     return Relaxation(
         atoms=copy,
         energy=energy,
@@ -102,8 +104,10 @@ def harmonic_result(
     calculator = MolPoolCalculator(potential, device=device, dtype="float64")
     has_dipole = "dipole" in calculator.implemented_properties
     derivatives = np.zeros((3 * len(atoms), 3))
-    if has_dipole:
-        derivatives = calculator.get_dipole_derivatives(atoms).reshape(-1, 3)
+    with threads_for(len(atoms)):
+        if has_dipole:
+            derivatives = calculator.get_dipole_derivatives(atoms).reshape(-1, 3)
+        spectrum = _harmonic(calculator, atoms, derivatives, forces)
     origin = provenance(potential)["potential"]
     return HarmonicResult(
         potential=origin["potential"],
@@ -111,7 +115,7 @@ def harmonic_result(
         symbols=tuple(atoms.get_chemical_symbols()),  # type: ignore[no-untyped-call]
         positions=atoms.positions.copy(),
         masses=atoms.get_masses(),
-        spectrum=_harmonic(calculator, atoms, derivatives, forces),
+        spectrum=spectrum,
         has_dipole=has_dipole,
     )
 

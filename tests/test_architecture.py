@@ -19,7 +19,8 @@ MODULES = {
 }
 
 LAYERS = [
-    "_version interfaces units elements segments pair_sums edges snapshot packing",
+    "_version interfaces units elements segments pair_sums edges snapshot packing "
+    "threads",
     "kernels",
     "atoms batches neighbors networks poolings molecules foreign",
     "heads pair_terms",
@@ -112,7 +113,7 @@ PLACES = {
     "torch.set_default_device": "",
     "torch.set_num_threads": (
         "batches training.train training.build_step compilation.build "
-        "path_integrals.child bench.timing bench.worker_schnetpack"
+        "path_integrals.child bench.timing bench.worker_schnetpack threads"
     ),
     "torch.use_deterministic_algorithms": "",
     "torch.manual_seed": "",
