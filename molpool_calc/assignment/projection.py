@@ -10,7 +10,7 @@ from jaxtyping import Float
 from molpool_calc.assignment.coordinates import InternalCoordinate
 from molpool_calc.assignment.eckart import to_eckart_frame
 from molpool_calc.assignment.motions import b_matrix
-from molpool_calc.assignment.primitives import gradient
+from molpool_calc.assignment.primitives import Primitive, gradient
 
 Projection = Literal["curvilinear", "rectilinear"]
 
@@ -94,10 +94,16 @@ def _rates(
     velocities: Float[np.ndarray, "frames atoms 3"],
 ) -> Float[np.ndarray, "frames coordinates"]:
     """Return the time derivatives of the internal coordinates."""
-    rates = np.zeros((len(positions), len(coordinates)))
-    for column, coordinate in enumerate(coordinates):
+    # most primitives are part of several coordinates
+    parts: dict[Primitive, list[tuple[int, float]]] = {}
+    for row, coordinate in enumerate(coordinates):
         for weight, primitive in coordinate.terms:
-            members = velocities[:, list(primitive.atoms)]
-            slopes = gradient(primitive, positions)
-            rates[:, column] += weight * np.einsum("fmx,fmx->f", slopes, members)
-    return rates
+            parts.setdefault(primitive, []).append((row, weight))
+    rates = np.zeros((len(coordinates), len(positions)))
+    for primitive, uses in parts.items():
+        members = velocities[:, list(primitive.atoms)]
+        slopes = gradient(primitive, positions)
+        rate = np.einsum("fmx,fmx->f", slopes, members)
+        for row, weight in uses:
+            rates[row] += weight * rate
+    return rates.T

@@ -76,7 +76,7 @@ def evaluator_of(content: RunContent, device: str) -> Evaluate | None:
     calculator = MolPoolCalculator(
         content.source,
         device=device,
-        compile="never",
+        compile="cached",  # what made the run, where it is compiled
         charge=float(inputs.get("charge", 0)),
         num_unpaired=float(inputs.get("num_unpaired", 0)),
         allow_unsuitable_pooling=True,
