@@ -69,3 +69,19 @@ def native_library_path(tmp_path_factory):
 def native_library(native_library_path):
     """Return the loaded library."""
     return library.load_library(native_library_path)
+
+
+@pytest.fixture
+def native_builds(native_library_path, monkeypatch, tmp_path):
+    """Let a test build native code, which takes the library of all; note the builds."""
+    started = []
+
+    def build(target):
+        started.append(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(native_library_path)
+
+    monkeypatch.setattr(engine, "cache_folder", lambda: tmp_path / "native")
+    monkeypatch.setattr(native, "compiler", lambda: "g++")
+    monkeypatch.setattr(native, "build_library", build)
+    return started

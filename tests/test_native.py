@@ -18,7 +18,6 @@ from small_potentials import (
 )
 
 from molpool_calc.calculator import MolPoolCalculator
-from molpool_calc.compilation import engine as engines
 from molpool_calc.compilation import native as choosing
 from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
 from molpool_calc.compilation.native import NativeCode, Refused, covers, verify
@@ -162,27 +161,12 @@ def test_wrong_code_is_refused(native_library):
         verify(Wrong(native_library, engine.potential), engine)
 
 
-@pytest.fixture
-def builds(native_library_path, monkeypatch):
-    """Let builds take the library of the tests, and note them."""
-    started = []
-
-    def build(target):
-        started.append(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(native_library_path)
-
-    monkeypatch.setattr(choosing, "compiler", lambda: "g++")
-    monkeypatch.setattr(choosing, "build_library", build)
-    return started
-
-
 @pytest.mark.parametrize(
     ("mode", "expected", "n_builds"),
     [("now", "native", 1), ("cached", "eager", 0), ("auto", "eager", 0)],
 )
 def test_the_mode_decides_whether_it_is_built(
-    mode, expected, n_builds, builds, tmp_path
+    mode, expected, n_builds, native_builds, tmp_path
 ):
     engine = CompiledEngine(engine_of(), mode, tmp_path)
     announced = []
@@ -191,11 +175,11 @@ def test_the_mode_decides_whether_it_is_built(
             engine, ASKED, periodic=False, waiting=lambda: announced.append(1)
         )
         assert kind == expected
-    assert len(builds) == len(announced) == n_builds
+    assert len(native_builds) == len(announced) == n_builds
 
 
 def test_what_was_built_and_verified_is_taken_by_the_next(
-    builds, tmp_path, monkeypatch
+    native_builds, tmp_path, monkeypatch
 ):
     CompiledEngine(engine_of(), "now", tmp_path).prepare(ASKED, periodic=False)
     monkeypatch.setattr(choosing, "verify", lambda *_: pytest.fail("verified again"))
@@ -207,12 +191,12 @@ def test_what_was_built_and_verified_is_taken_by_the_next(
     assert not torch.equal(forces, later.eager.evaluate(batch, pairs, ASKED).forces)
     again = pickle.loads(pickle.dumps(later))
     assert torch.equal(again.evaluate(batch, pairs, ASKED).forces, forces)
-    assert len(builds) == 1
+    assert len(native_builds) == 1
     # what it does not give, the network as written gives
     assert later.prepare(frozenset({"gap"}), periodic=False) == "eager"
 
 
-def test_a_long_series_builds_it_beside(builds, tmp_path, monkeypatch):
+def test_a_long_series_builds_it_beside(native_builds, tmp_path, monkeypatch):
     monkeypatch.setattr(choosing, "PATIENCE", 3)
     monkeypatch.setattr(choosing, "POLL", 2)
     code = NativeCode(engine_of(), "auto", tmp_path)
@@ -221,20 +205,22 @@ def test_a_long_series_builds_it_beside(builds, tmp_path, monkeypatch):
     assert code.thread is not None
     code.thread.join()
     assert [code.find(ASKED) is None for _ in range(2)][-1] is False
-    assert len(builds) == 1
+    assert len(native_builds) == 1
 
 
 @pytest.mark.parametrize("fault", ["does not compile", "deviates"])
-def test_what_failed_once_is_not_tried_again(fault, builds, tmp_path, monkeypatch):
+def test_what_failed_once_is_not_tried_again(
+    fault, native_builds, tmp_path, monkeypatch
+):
     def fail(*_arguments):
-        builds.append("tried")
+        native_builds.append("tried")
         raise (library.CannotBuild if fault == "does not compile" else Refused)(fault)
 
     what = "build_library" if fault == "does not compile" else "verify"
     monkeypatch.setattr(choosing, what, fail)
     for _ in range(2):
         assert NativeCode(engine_of(), "now", tmp_path).find(ASKED) is None
-    assert builds.count("tried") == 1
+    assert native_builds.count("tried") == 1
     assert [path.read_text() for path in tmp_path.glob("*.refused")] == [fault + "\n"]
 
 
@@ -248,13 +234,13 @@ def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_neither_a_gpu_nor_never_takes_it(builds, tmp_path):
+def test_neither_a_gpu_nor_never_takes_it(native_builds, tmp_path):
     engine = engine_of()
     assert NativeCode(engine, "now", tmp_path).is_open
     engine.device = torch.device("cuda")
     assert not NativeCode(engine, "now", tmp_path).is_open
     assert isinstance(make_engine(engine.potential, CPU, torch.float64), EagerEngine)
-    assert builds == []
+    assert native_builds == []
 
 
 def test_every_property_of_the_record_is_one_of_a_prediction(native_library):
@@ -263,8 +249,7 @@ def test_every_property_of_the_record_is_one_of_a_prediction(native_library):
     assert code.properties == set(COVERED)
 
 
-def test_a_calculator_leaves_far_pairs_to_the_code(builds, tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "cache_folder", lambda: tmp_path)
+def test_a_calculator_leaves_far_pairs_to_the_code(native_builds):
     potential = engine_of().potential
     long = Atoms("C17", [[1.4 * k, 0.1 * (k % 3), 0.0] for k in range(17)])
     fast = MolPoolCalculator(potential, dtype="float64", compile="now")
@@ -274,6 +259,6 @@ def test_a_calculator_leaves_far_pairs_to_the_code(builds, tmp_path, monkeypatch
         np.testing.assert_allclose(forces, plain.get_forces(structure), atol=1e-10)
     assert fast.evaluator.lists.exact is False
     assert plain.evaluator.lists.exact is True
-    assert len(builds) == 1
+    assert len(native_builds) == 1
     several = fast.calculate_many([long, ethanol()])
     np.testing.assert_array_equal(several[0]["forces"], fast.get_forces(long))

@@ -6,6 +6,7 @@ folder beside it, these tests are skipped.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,13 @@ from molpool_calc.importers import (
     import_schnetpack,
     potential_from_tensors,
 )
-from molpool_calc.interfaces import AtomFeatures
+from molpool_calc.interfaces import (
+    AtomFeatures,
+    AtomsBatch,
+    NeighborList,
+    Prediction,
+)
+from molpool_calc.native.code import Code
 from molpool_calc.neighbors import complete_pairs
 from molpool_calc.potential import NeuralPotential, composition_of
 from molpool_calc.units import KCAL_PER_MOL
@@ -117,12 +124,35 @@ def first_frames(name: str, n_frames: int) -> dict[str, np.ndarray]:
     }
 
 
-def computed(potential: NeuralPotential, frames: dict[str, np.ndarray]) -> Values:
+Runs = Callable[[NeuralPotential, AtomsBatch, NeighborList, frozenset[str]], Prediction]
+
+
+def as_written(
+    potential: NeuralPotential,
+    batch: AtomsBatch,
+    pairs: NeighborList,
+    properties: frozenset[str],
+) -> Prediction:
+    return evaluate(potential, batch, pairs, properties=properties)
+
+
+@pytest.fixture(params=["as written", "native"])
+def runs(request: pytest.FixtureRequest) -> Runs:
+    """Each way in which a network runs on the CPU without a minute of compilation."""
+    if request.param == "as written":
+        return as_written
+    library = request.getfixturevalue("native_library")
+    return lambda potential, *inputs: Code(library, potential).evaluate(*inputs)
+
+
+def computed(
+    potential: NeuralPotential, frames: dict[str, np.ndarray], runs: Runs = as_written
+) -> Values:
     """All frames in one batch, with all pairs of each."""
     atoms = [Atoms(frames["numbers"], r) for r in frames["positions"]]
     batch = batch_from_atoms(atoms, dtype=potential.dtype, device=torch.device("cpu"))
     pairs = complete_pairs(batch)
-    result = evaluate(potential, batch, pairs, properties=WANTED)
+    result = runs(potential, batch, pairs, WANTED)
     n = len(atoms)
     assert result.energy is not None
     assert result.energies is not None
@@ -135,11 +165,11 @@ def computed(potential: NeuralPotential, frames: dict[str, np.ndarray]) -> Value
 
 
 def errors(
-    potential: NeuralPotential, name: str, n_frames: int = 20
+    potential: NeuralPotential, name: str, runs: Runs = as_written, n_frames: int = 20
 ) -> tuple[float, float, float]:
     """Largest deviations of energies, atomic energies and forces from float64."""
     frames = first_frames(name, n_frames)
-    values = computed(potential, frames)
+    values = computed(potential, frames, runs)
     mean = potential.heads["energy"].reference(torch.tensor(frames["numbers"])).numpy()
     atomic = frames["atomic_energy_without_mean_f64"] * KCAL_PER_MOL + mean
     energy = frames["energy_f64"] * KCAL_PER_MOL
@@ -151,16 +181,20 @@ def errors(
     )
 
 
-def assert_published(potential: NeuralPotential, name: str, n_frames: int = 20) -> None:
-    energy, atomic, forces = errors(potential, name, n_frames)
+def assert_published(
+    potential: NeuralPotential, name: str, runs: Runs = as_written, n_frames: int = 20
+) -> None:
+    energy, atomic, forces = errors(potential, name, runs, n_frames)
     assert energy < MAX_ENERGY_ERROR
     assert atomic < MAX_ENERGY_ERROR
     assert forces < MAX_FORCE_ERROR
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_float64_gives_the_energies_and_forces_of_schnetpack(name: str) -> None:
-    assert_published(from_copy(name).double(), name)
+def test_float64_gives_the_energies_and_forces_of_schnetpack(
+    name: str, runs: Runs
+) -> None:
+    assert_published(from_copy(name).double(), name, runs)
 
 
 @pytest.mark.parametrize("name", RAW)
@@ -203,8 +237,10 @@ def test_every_number_of_a_copy_is_in_the_potential(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_float32_is_as_near_to_float64_as_the_original_is(name: str) -> None:
-    energy, _, forces = errors(from_copy(name), name)
+def test_float32_is_as_near_to_float64_as_the_original_is(
+    name: str, runs: Runs
+) -> None:
+    energy, _, forces = errors(from_copy(name), name, runs)
     assert energy < 2e-4 * KCAL_PER_MOL
     assert forces < 1e-3 * KCAL_PER_MOL
 
@@ -306,19 +342,21 @@ def tensor_potential(*kinds: str, use_vectors: bool = True) -> NeuralPotential:
     ).double()
 
 
-def predicted(potential: NeuralPotential, *properties: str) -> dict[str, np.ndarray]:
+def predicted(
+    runs: Runs, potential: NeuralPotential, *properties: str
+) -> dict[str, np.ndarray]:
     frames = reference("painn_tensor_random")
     atoms = [Atoms(frames["numbers"], r) for r in frames["positions"]]
     batch = batch_from_atoms(atoms, dtype=torch.float64, device=torch.device("cpu"))
-    result = evaluate(
-        potential, batch, complete_pairs(batch), properties=frozenset(properties)
-    )
+    result = runs(potential, batch, complete_pairs(batch), frozenset(properties))
     return {name: getattr(result, name).numpy() for name in properties}
 
 
-def test_energy_and_forces_of_the_tensor_model_are_those_of_schnetpack() -> None:
+def test_energy_and_forces_of_the_tensor_model_are_those_of_schnetpack(
+    runs: Runs,
+) -> None:
     frames = reference("painn_tensor_random")
-    found = predicted(tensor_potential("energy"), "energy", "forces")
+    found = predicted(runs, tensor_potential("energy"), "energy", "forces")
     np.testing.assert_allclose(
         found["energy"], frames["energy"][:, 0], rtol=0, atol=1e-12
     )
@@ -334,21 +372,23 @@ def test_energy_and_forces_of_the_tensor_model_are_those_of_schnetpack() -> None
     ],
 )
 def test_the_dipole_and_its_charges_are_those_of_schnetpack(
-    use_vectors: bool, dipole: str, charges: str
+    use_vectors: bool, dipole: str, charges: str, runs: Runs
 ) -> None:
     frames = reference("painn_tensor_random")
     potential = tensor_potential("dipole", use_vectors=use_vectors)
-    found = predicted(potential, "dipole", "charges")
+    found = predicted(runs, potential, "dipole", "charges")
     expected = frames[dipole].reshape(-1, 3)
     np.testing.assert_allclose(found["dipole"], expected, rtol=0, atol=1e-12)
     expected = frames[charges].reshape(-1)
     np.testing.assert_allclose(found["charges"], expected, rtol=0, atol=1e-12)
 
 
-def test_the_polarizability_is_that_of_schnetpack_about_its_origin() -> None:
+def test_the_polarizability_is_that_of_schnetpack_about_its_origin(
+    runs: Runs,
+) -> None:
     frames = reference("painn_tensor_random")
     potential = tensor_potential("polarizability")
-    found = predicted(potential, "polarizability")["polarizability"]
+    found = predicted(runs, potential, "polarizability")["polarizability"]
     readout = potential.heads["polarizability"].readout
     masses = Atoms(frames["numbers"]).get_masses()
     for k, positions in enumerate(frames["positions"]):
@@ -395,7 +435,7 @@ def tensors_of_torch_geometric() -> dict[str, torch.Tensor]:
     return tensors
 
 
-def test_schnet_of_torch_geometric_gives_its_energies_and_forces() -> None:
+def test_schnet_of_torch_geometric_gives_its_energies_and_forces(runs: Runs) -> None:
     frames = reference("schnet_pyg_random")
     output = SchNetPackOutput(
         kind="energy", prefix="output_modules.0", activation="shifted-softplus"
@@ -414,7 +454,7 @@ def test_schnet_of_torch_geometric_gives_its_energies_and_forces() -> None:
         units=SchNetPackUnits(energy="eV"),
         name="pyg",
     )
-    values = computed(potential, frames)
+    values = computed(potential, frames, runs)
     np.testing.assert_allclose(values.energy, frames["output"], rtol=0, atol=1e-12)
     forces = frames["neg_gradient"]
     np.testing.assert_allclose(values.forces, forces, rtol=0, atol=1e-12)

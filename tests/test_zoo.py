@@ -87,12 +87,13 @@ def test_training_frames_beside_a_potential_are_those_it_was_trained_on(name):
     assert recipe.data_path.name == trained_on["file"]
 
 
-def test_the_predictions_of_its_release_are_reproduced(name):
+@pytest.mark.parametrize("mode", ["never", "now"])
+def test_the_predictions_of_its_release_are_reproduced(name, mode, native_builds):
     frames = reference_frames(name)
     assert len(frames) >= 3
     scalars = dict.fromkeys(load_potential(name).scalars, 1e-5)
     tolerances = {**TOLERANCES, **scalars}
-    calc = MolPoolCalculator(name, device="cpu", dtype="float64")
+    calc = MolPoolCalculator(name, device="cpu", dtype="float64", compile=mode)
     for number, frame in enumerate(frames):
         atoms = frame.copy()
         atoms.calc = calc
