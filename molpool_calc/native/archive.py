@@ -1,8 +1,8 @@
 """The weights and settings of a potential under the names that the code reads.
 
-Weights keep their names in the state of ``network`` and ``heads``; settings are arrays
-of one number. What the code does not compute is refused here, by name; heads that it
-does not know are left out, and with them what they give.
+Weights keep their names in the state of ``network`` and ``heads``; settings are arrays,
+most of one number. What the code does not compute is refused here, by name; heads that
+it does not know are left out, and with them what they give.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,13 @@ from molpool_calc.elements import mass_table
 from molpool_calc.heads import DipoleHead, EnergyHead, PolarizabilityHead
 from molpool_calc.heads.readout import Layers
 from molpool_calc.heads.tensors import GatedReadout
-from molpool_calc.networks import PaiNN, SchNet
+from molpool_calc.networks import DimeNetPlusPlus, PaiNN, SchNet
 from molpool_calc.networks.layers import RadialFilterInput
+from molpool_calc.networks.spherical_bessel import MIN_SCALED
 from molpool_calc.potential import NeuralPotential
 
 Archive = dict[str, NDArray[np.float64]]
-Settings = dict[str, int | float]
+Settings = dict[str, int | float | NDArray[np.float64]]
 
 ACTIVATIONS = ("silu", "shifted-softplus")
 BASES = ("gaussian", "bessel")
@@ -45,7 +46,7 @@ def archive_of(potential: NeuralPotential) -> Archive:
     for name, head in potential.heads.items():
         made = HEADS[type(head)](head) if type(head) in HEADS else {}
         settings |= {f"{name}.{key}": value for key, value in made.items()}
-    archive = {name: np.array([value]) for name, value in settings.items()}
+    archive = {name: np.atleast_1d(value) for name, value in settings.items()}
     archive |= _weights(potential.network, "")
     archive |= _weights(potential.heads, "heads.")
     archive["masses"] = mass_table().numpy()
@@ -93,6 +94,24 @@ def _schnet(network: SchNet) -> Settings:
     }
 
 
+def _dimenet(network: DimeNetPlusPlus) -> Settings:
+    bases = network.bases
+    return {
+        "dimenet": 1,
+        "n_features": network.n_features,
+        "n_hidden": network.embedding.embedding_dim,
+        "n_interactions": len(network.interactions),
+        "n_spherical": network.n_spherical,
+        "angle_at_end": int(network.angle_at == "end"),
+        "cutoff": network.cutoff,
+        "smallest": MIN_SCALED,
+        "power": bases.power,
+        "envelope": np.array(bases.envelope),
+        "roots": bases.roots.cpu().numpy(),
+        "table": bases.table.cpu().numpy(),
+    }
+
+
 def _radial(radial: RadialFilterInput) -> Settings:
     kind = type(radial.basis).__name__.removesuffix("Basis").lower()
     return {
@@ -105,14 +124,13 @@ def _energy(head: EnergyHead) -> Settings:
     kind = type(head.pooling).__name__
     if head.correction is not None or kind not in {"SumPooling", "MeanPooling"}:
         raise NotCovered(f"the pooling {kind} of the energy")
-    if not isinstance(head.before, Layers) or isinstance(head.after, Layers):
+    if isinstance(head.after, Layers):
         raise NotCovered("an energy that is not pooled from atomic energies")
-    return {
-        "scale": head.scale,
-        "mean": int(kind == "MeanPooling"),
-        "layers": len(head.before.names),
-        "activation": _activation(head.before),
-    }
+    settings: Settings = {"scale": head.scale, "mean": int(kind == "MeanPooling")}
+    if isinstance(head.before, Layers):
+        layers, activation = len(head.before.names), _activation(head.before)
+        return settings | {"layers": layers, "activation": activation}
+    return settings | {"layers": 0, "activation": 0}  # the one feature is the energy
 
 
 def _dipole(head: DipoleHead) -> Settings:
@@ -137,6 +155,7 @@ def _place(choices: tuple[str, ...], name: str, what: str) -> int:
 
 
 NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {
+    DimeNetPlusPlus: _dimenet,
     PaiNN: _painn,
     SchNet: _schnet,
 }

@@ -19,7 +19,7 @@ struct Results {
 
 inline std::vector<std::string> layer_names(int count) {
   const char* const names[] = {"first", "second", "third", "fourth", "fifth", "sixth"};
-  if (count < 1 || count > 6) throw std::invalid_argument("1 to 6 layers are possible");
+  if (count < 0 || count > 6) throw std::invalid_argument("0 to 6 layers are possible");
   return {names, names + count};
 }
 

@@ -6,6 +6,84 @@
 
 namespace molpool {
 
+// Steps of a product C = A·B: from one k to the next, and from one row to the next.
+struct Steps {
+  int inputs;
+  std::ptrdiff_t a_next, lda, b_next, ldc;
+  bool add;
+};
+
+// Some vectors of columns of as many rows as accumulators suffice for.
+// ``packed``: of a panel and of rows in one piece, known to the compiler.
+template <bool packed, int vectors, int height, class real>
+inline void tile(const Steps& steps, const real* a, const real* b, real* c,
+                 const real* bias) {
+  constexpr int width = Vector<real>::width;
+  const std::ptrdiff_t lda = steps.lda, ldc = steps.ldc;
+  const std::ptrdiff_t a_next = packed ? 1 : steps.a_next;
+  const std::ptrdiff_t b_next = packed ? vectors * width : steps.b_next;
+  vec<real> sums[height][vectors];
+#pragma GCC unroll 12
+  for (int row = 0; row < height; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      sums[row][v] = steps.add ? load(c + row * ldc + v * width)
+                     : bias    ? load(bias + v * width)
+                               : vec<real>{};
+    }
+  }
+  for (int k = 0; k < steps.inputs; ++k, a += a_next, b += b_next) {
+    vec<real> weights[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) weights[v] = load(b + v * width);
+#pragma GCC unroll 12
+    for (int row = 0; row < height; ++row) {
+      const real factor = a[row * lda];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sums[row][v] += factor * weights[v];
+    }
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < height; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      store<real>(c + row * ldc + v * width, sums[row][v]);
+    }
+  }
+}
+
+template <bool packed, int vectors, int height = TILE_ROWS, class real>
+inline void choose(const Steps& steps, int rows, const real* a, const real* b, real* c,
+                   const real* bias) {
+  if constexpr (height > 0) {
+    if (rows == height) {
+      tile<packed, vectors, height>(steps, a, b, c, bias);
+    } else {
+      choose<packed, vectors, height - 1>(steps, rows, a, b, c, bias);
+    }
+  }
+}
+
+// The same of any B, ``columns`` wide (a multiple of LANES) as it lies in memory.
+template <class real>
+inline void multiply_rows(const Steps& steps, int rows, int columns, const real* a,
+                          const real* b, real* c) {
+  constexpr int width = Vector<real>::width;
+  const int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  for (int block = 0; block < blocks; ++block) {
+    const int from = rows * block / blocks, count = rows * (block + 1) / blocks - from;
+    const real* of = a + from * steps.lda;
+    real* to = c + from * steps.ldc;
+    int n = 0;
+    for (; n + 2 * width <= columns; n += 2 * width) {
+      choose<false, 2>(steps, count, of, b + n, to + n, static_cast<const real*>(nullptr));
+    }
+    if (n < columns) {
+      choose<false, 1>(steps, count, of, b + n, to + n, static_cast<const real*>(nullptr));
+    }
+  }
+}
+
 // A matrix [inputs, outputs] in panels of two vectors of columns, each panel row by row,
 // so that a product reads it from its beginning to its end.
 template <class real>
@@ -50,7 +128,8 @@ class Packed {
         const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
         const real* b = bias == nullptr ? nullptr : bias + n;
         if (width == PANEL) {
-          choose<2>(to - from, a + from * lda, lda, panel, c + from * ldc + n, ldc, b, add);
+          choose<true, 2>({inputs_, 1, lda, PANEL, ldc, add}, to - from, a + from * lda, panel,
+                    c + from * ldc + n, b);
         } else {
           narrow(width, to - from, a + from * lda, lda, panel, c + from * ldc + n, ldc, b,
                  add);
@@ -64,55 +143,8 @@ class Packed {
   void narrow(int width, int rows, const real* a, std::ptrdiff_t lda, const real* panel,
               real* c, std::ptrdiff_t ldc, const real* bias, bool add) const {
     static_assert(LANES % Vector<real>::width == 0, "rows are whole vectors");
-    (void)width;  // one vector is all that can be left
-    choose<1>(rows, a, lda, panel, c, ldc, bias, add);
-  }
-
-  template <int vectors, int height = TILE_ROWS>
-  void choose(int rows, const real* a, std::ptrdiff_t lda, const real* panel, real* c,
-              std::ptrdiff_t ldc, const real* bias, bool add) const {
-    if constexpr (height > 0) {
-      if (rows == height) {
-        tile<vectors, height>(a, lda, panel, c, ldc, bias, add);
-      } else {
-        choose<vectors, height - 1>(rows, a, lda, panel, c, ldc, bias, add);
-      }
-    }
-  }
-
-  template <int vectors, int height>
-  void tile(const real* a, std::ptrdiff_t lda, const real* panel, real* c,
-            std::ptrdiff_t ldc, const real* bias, bool add) const {
-    constexpr int width = Vector<real>::width;
-    vec<real> sums[height][vectors];
-#pragma GCC unroll 12
-    for (int row = 0; row < height; ++row) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        sums[row][v] = add    ? load(c + row * ldc + v * width)
-                       : bias ? load(bias + v * width)
-                              : vec<real>{};
-      }
-    }
-    for (int k = 0; k < inputs_; ++k) {
-      vec<real> weights[vectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) weights[v] = load(panel + v * width);
-      panel += vectors * width;
-#pragma GCC unroll 12
-      for (int row = 0; row < height; ++row) {
-        const real factor = a[row * lda + k];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) sums[row][v] += factor * weights[v];
-      }
-    }
-#pragma GCC unroll 12
-    for (int row = 0; row < height; ++row) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        store<real>(c + row * ldc + v * width, sums[row][v]);
-      }
-    }
+    // one vector is all that can be left
+    choose<true, 1>({inputs_, 1, lda, width, ldc, add}, rows, a, panel, c, bias);
   }
 
   int inputs_ = 0, outputs_ = 0;
@@ -156,20 +188,24 @@ class Linear {
   Linear() = default;
   Linear(const Archive& archive, const std::string& name, const Parts& in,
          const Parts& out)
-      : inputs_(in.padded_width()), outputs_(out.padded_width()) {
-    const int n_in = in.width(), n_out = out.width();
-    const auto& weight =
-        archive.array(name + ".weight", static_cast<std::size_t>(n_in) * n_out);
+      : Linear(in, out,
+               archive.array(name + ".weight", std::size_t(in.width()) * out.width()).data(),
+               archive.has(name + ".bias")
+                   ? archive.array(name + ".bias", out.width()).data()
+                   : nullptr) {}
+
+  // ``weight`` [outputs, inputs] and ``bias``, which may be null.
+  Linear(const Parts& in, const Parts& out, const double* weight, const double* bias)
+      : inputs_(in.padded_width()), outputs_(out.padded_width()), has_bias_(bias != nullptr) {
+    const int n_in = in.width();
     const auto entry = [&](int k, int n) {
       const int from = in.place(k), to = out.place(n);
       return from < 0 || to < 0 ? 0.0 : weight[static_cast<std::size_t>(to) * n_in + from];
     };
     forward_ = Packed<real>(inputs_, outputs_, entry);
     backward_ = Packed<real>(outputs_, inputs_, [&](int n, int k) { return entry(k, n); });
-    if (!archive.has(name + ".bias")) return;
-    const auto& bias = archive.array(name + ".bias", n_out);
+    if (bias == nullptr) return;
     bias_ = Numbers<real>(outputs_);
-    has_bias_ = true;
     for (int n = 0; n < outputs_; ++n) {
       bias_.data()[n] = out.place(n) < 0 ? real(0) : static_cast<real>(bias[out.place(n)]);
     }

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "dimenet_backward.h"
 #include "heads.h"
 #include "painn_backward.h"
 #include "schnet.h"
@@ -15,6 +16,7 @@ template <class real>
 std::unique_ptr<Network<real>> make_network(const Archive& archive) {
   if (archive.has("painn")) return std::make_unique<PaiNN<real>>(archive);
   if (archive.has("schnet")) return std::make_unique<SchNet<real>>(archive);
+  if (archive.has("dimenet")) return std::make_unique<DimeNet<real>>(archive);
   throw std::invalid_argument("missing: the kind of the network");
 }
 

@@ -9,10 +9,16 @@ namespace molpool {
 template <class real>
 class AtomicNumbers {
  public:
-  // ``layers``: names of the layers below ``name``.
+  // ``layers``: names of the layers below ``name``; without any the one feature is it.
   AtomicNumbers(const Archive& archive, const std::string& name, int width,
                 const std::vector<std::string>& layers, Activation activation)
       : activation_(activation) {
+    row_ = padded(width);
+    last_ = Numbers<real>(row_);
+    if (layers.empty()) {
+      last_.data()[0] = real(1);
+      return;
+    }
     int inputs = width;
     for (std::size_t k = 0; k + 1 < layers.size(); ++k) {
       const std::string path = name + "." + layers[k];
@@ -72,7 +78,7 @@ class AtomicNumbers {
   Activation activation_;
   std::vector<Linear<real>> layers_;
   Numbers<real> last_;
-  real bias_;
+  real bias_ = 0;
   int row_;
 };
 
