@@ -96,6 +96,7 @@ def small_spec(
         "energy": energy,
         "dipole": {"use_vectors": network in WITH_VECTORS},
         "polarizability": {"scale": 2.0},
+        "hirshfeld": {},
     }
     of_scalars = {"kind": "scalar", "pooling": correction or pooling, "shift": 0.3}
     return PotentialSpec(

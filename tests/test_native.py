@@ -23,8 +23,9 @@ from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
 from molpool_calc.compilation.native import NativeCode, Refused, covers, verify
 from molpool_calc.engine import EagerEngine
 from molpool_calc.native import library
-from molpool_calc.native.archive import NotCovered, archive_of
+from molpool_calc.native.archive import archive_of
 from molpool_calc.native.code import COVERED, Code
+from molpool_calc.native.names import NotCovered
 from molpool_calc.neighbors import complete_pairs, dense_pairs, neighbor_list
 
 ASKED = frozenset({"energy", "energies", "forces", "dipole", "charges"})
@@ -244,7 +245,9 @@ def test_neither_a_gpu_nor_never_takes_it(native_builds, tmp_path):
 
 
 def test_every_property_of_the_record_is_one_of_a_prediction(native_library):
-    potential = engine_of(heads=("energy", "dipole", "polarizability")).potential
+    potential = engine_of(
+        heads=("energy", "dipole", "polarizability", "hirshfeld")
+    ).potential
     code = Code(native_library, potential)
     assert code.properties == set(COVERED)
 

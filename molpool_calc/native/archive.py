@@ -9,29 +9,27 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from molpool_calc.elements import mass_table
-from molpool_calc.heads import DipoleHead, EnergyHead, PolarizabilityHead
+from molpool_calc.heads import (
+    DipoleHead,
+    EnergyHead,
+    HirshfeldHead,
+    PolarizabilityHead,
+)
 from molpool_calc.heads.readout import Layers
 from molpool_calc.heads.tensors import GatedReadout
-from molpool_calc.networks import DimeNetPlusPlus, PaiNN, SchNet
-from molpool_calc.networks.layers import RadialFilterInput
+from molpool_calc.native.names import Archive, NotCovered, Settings, envelope_of, place
+from molpool_calc.native.terms import terms_of
+from molpool_calc.networks import DimeNetPlusPlus, PaiNN, SchNet, So3kratesEuclidean
+from molpool_calc.networks.radial import BERNSTEIN_DECAY
 from molpool_calc.networks.spherical_bessel import MIN_SCALED
 from molpool_calc.potential import NeuralPotential
 
-Archive = dict[str, NDArray[np.float64]]
-Settings = dict[str, int | float | NDArray[np.float64]]
-
 ACTIVATIONS = ("silu", "shifted-softplus")
-BASES = ("gaussian", "bessel")
-ENVELOPES = ("cosine_cutoff", "polynomial_cutoff", "mollifier_cutoff")
+BASES = ("gaussian", "bessel", "physnet", "bernstein")
 """Choices in the order of the code's enumerations."""
-
-
-class NotCovered(ValueError):
-    """The code has no form of a part of the potential; the message names it."""
 
 
 def archive_of(potential: NeuralPotential) -> Archive:
@@ -40,8 +38,6 @@ def archive_of(potential: NeuralPotential) -> Archive:
     Raises:
         NotCovered: the network, a head or a term is not among those of the code.
     """
-    if potential.terms:
-        raise NotCovered(f"the terms {', '.join(potential.terms)}")
     settings = _of_network(potential.network)
     for name, head in potential.heads.items():
         made = HEADS[type(head)](head) if type(head) in HEADS else {}
@@ -49,6 +45,7 @@ def archive_of(potential: NeuralPotential) -> Archive:
     archive = {name: np.atleast_1d(value) for name, value in settings.items()}
     archive |= _weights(potential.network, "")
     archive |= _weights(potential.heads, "heads.")
+    archive |= terms_of(potential)
     archive["masses"] = mass_table().numpy()
     for name, head in potential.heads.items():
         if isinstance(head, EnergyHead):
@@ -112,11 +109,28 @@ def _dimenet(network: DimeNetPlusPlus) -> Settings:
     }
 
 
-def _radial(radial: RadialFilterInput) -> Settings:
+def _euclidean(network: So3kratesEuclidean) -> Settings:
+    degrees = {f"degree.{degree}": 1 for degree in network.degrees}
+    return {
+        "euclidean": 1,
+        "n_features": network.n_features,
+        "n_interactions": len(network.layers),
+        "n_heads": network.n_heads,
+        "norm.0": network.norms[0],
+        "norm.1": network.norms[1],
+        "cutoff": network.cutoff,
+        "n_rbf": network.n_rbf,
+        "bernstein_decay": BERNSTEIN_DECAY,
+        **degrees,
+        **_radial(network),
+    }
+
+
+def _radial(radial: Any) -> Settings:
     kind = type(radial.basis).__name__.removesuffix("Basis").lower()
     return {
-        "basis": _place(BASES, kind, "radial basis"),
-        "envelope": _place(ENVELOPES, radial.envelope.__name__, "cutoff function"),
+        "basis": place(BASES, kind, "radial basis"),
+        "envelope": envelope_of(radial.envelope),
     }
 
 
@@ -143,24 +157,24 @@ def _polarizability(head: PolarizabilityHead) -> Settings:
     return {"scale": head.scale, "epsilon": head.readout.epsilon}
 
 
+def _hirshfeld(head: HirshfeldHead) -> Settings:
+    return {"activation": _activation(head.readout)}
+
+
 def _activation(layers: Any) -> int:
     name = layers.activation.__name__.replace("_", "-")
-    return _place(ACTIVATIONS, name, "activation")
-
-
-def _place(choices: tuple[str, ...], name: str, what: str) -> int:
-    if name not in choices:
-        raise NotCovered(f"the {what} {name}")
-    return choices.index(name)
+    return place(ACTIVATIONS, name, "activation")
 
 
 NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {
     DimeNetPlusPlus: _dimenet,
     PaiNN: _painn,
     SchNet: _schnet,
+    So3kratesEuclidean: _euclidean,
 }
 HEADS: dict[type[Any], Callable[[Any], Settings]] = {
     EnergyHead: _energy,
     DipoleHead: _dipole,
     PolarizabilityHead: _polarizability,
+    HirshfeldHead: _hirshfeld,
 }

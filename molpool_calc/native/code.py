@@ -3,6 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from molpool_calc.derivatives import demand_volume
 from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.native.archive import Archive, archive_of
+from molpool_calc.native.archive import archive_of
+from molpool_calc.native.names import Archive
 from molpool_calc.potential import NeuralPotential
 
 COVERED = (
     *("energy", "energies", "forces", "stress", "dipole", "charges"),
-    "polarizability",
+    *("polarizability", "hirshfeld_ratios"),
 )
 """Properties in the order of the code's record of results."""
 MESSAGE_BYTES = 512
@@ -32,7 +34,8 @@ class _Batch(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("numbers", "system", "positions", "total_charge")
         ),
-        *((name, ctypes.c_void_p) for name in ("cell", "center", "neighbor", "shift")),
+        *((name, ctypes.c_void_p) for name in ("num_unpaired", "cell")),
+        *((name, ctypes.c_void_p) for name in ("center", "neighbor", "shift")),
     ]
 
 
@@ -63,7 +66,9 @@ class Code:
         weakref.finalize(self, destroy, self._handle)
         offered = potential.properties & set(COVERED)
         if "energy" in offered:
-            offered |= {"forces"} | ({"stress"} if potential.extensive else set())
+            # cells are no matter of a potential that reaches everywhere
+            has_stress = potential.extensive and isfinite(potential.cutoff)
+            offered |= {"forces"} | ({"stress"} if has_stress else set())
         self.properties = frozenset(offered)
 
     def evaluate(
@@ -119,6 +124,7 @@ class Code:
             "dipole": (systems, 3),
             "charges": (atoms,),
             "polarizability": (systems, 3, 3),
+            "hirshfeld_ratios": (atoms,),
         }
         return {
             name: torch.empty(
@@ -155,7 +161,8 @@ def _batch_of(
     shift, dense = neighbors.shift, neighbors.n_dense
     integers = [batch.atomic_numbers, batch.systems.index]
     pairs = [] if dense else [neighbors.center, neighbors.neighbor]
-    reals = [batch.positions, batch.total_charge, batch.cell]
+    electrons = [batch.total_charge, batch.num_unpaired]
+    reals = [batch.positions, *electrons, batch.cell]
     held: list[Tensor | None] = [
         *(_plain(tensor, torch.int64) for tensor in integers),
         *(_plain(tensor, dtype) for tensor in reals),

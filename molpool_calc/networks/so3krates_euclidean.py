@@ -112,6 +112,7 @@ class So3kratesEuclidean(nn.Module):
         self.sums, self.harmonics = DegreeSums(degrees), SphericalHarmonics(degrees)
         _require_multiple(n_features, n_heads=n_heads, n_degrees=len(degrees))
         self.n_features, self.cutoff = n_features, cutoff
+        self.n_rbf, self.n_heads, self.degrees = n_rbf, n_heads, degrees
         self.max_atomic_number, self.n_degrees = max_atomic_number, len(degrees)
         widths = (n_features // n_heads, n_features // len(degrees))
         self.norms = [n_neighbors or sqrt(width) for width in widths]

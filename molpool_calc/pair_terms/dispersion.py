@@ -95,6 +95,13 @@ class QDODispersion(nn.Module):
         self._half_polarizability = self._half_polarizability.to(device)
         return self
 
+    @property
+    def tables(
+        self,
+    ) -> tuple[Float[Tensor, "elements elements"], Float[Tensor, " elements"]]:
+        """Energies −½ C6_ij/(h_i h_j) in eV·Bohr⁶, and half of α⁰ in Bohr³."""
+        return self._c6, self._half_polarizability
+
     def forward(
         self, batch: AtomsBatch, edges: Edges, prediction: Prediction
     ) -> Float[Tensor, " atoms"]:

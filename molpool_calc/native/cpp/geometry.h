@@ -17,6 +17,7 @@ struct Batch {
   const std::int64_t* system;
   const real* positions;
   const real* total_charge;
+  const real* num_unpaired;
   const real* cell;
   const std::int64_t* center;
   const std::int64_t* neighbor;
@@ -29,9 +30,69 @@ struct Range {
   std::int64_t first_pair, last_pair;
 };
 
+// Calls ``act(a, b, r_b − r_a)`` for every pair of a range once.
+template <class real, class Act>
+inline void all_pairs(const Batch<real>& batch, const Range& range, const Act& act) {
+  const int size = static_cast<int>(batch.n_dense);
+  const int n_atoms = range.last_atom - range.first_atom;
+  const real* positions = batch.positions + 3 * range.first_atom;
+  for (int first = 0; first < n_atoms; first += size) {
+    for (int a = first; a < first + size; ++a) {
+      for (int b = a + 1; b < first + size; ++b) {
+        real between[3];
+        for (int x = 0; x < 3; ++x) between[x] = positions[3 * b + x] - positions[3 * a + x];
+        act(a, b, between);
+      }
+    }
+  }
+}
+
+// Of an atom and its own image, that of the pair in the other direction is left out.
+template <class real>
+inline bool is_ahead(const real* shift) {
+  if (shift == nullptr) return false;
+  for (int k = 0; k < 3; ++k) {
+    if (shift[k] != 0) return shift[k] > 0;
+  }
+  return false;
+}
+
+// The same of pairs that are listed in both directions.
+template <class real, class Act>
+inline void listed_pairs(const Batch<real>& batch, const Range& range, const Act& act) {
+  for (std::int64_t p = range.first_pair; p < range.last_pair; ++p) {
+    const std::int64_t a = batch.center[p], b = batch.neighbor[p];
+    const real* shift = batch.shift == nullptr ? nullptr : batch.shift + 3 * p;
+    if (b < a || (a == b && !is_ahead(shift))) continue;
+    real between[3];
+    for (int x = 0; x < 3; ++x) {
+      between[x] = batch.positions[3 * b + x] - batch.positions[3 * a + x];
+    }
+    if (shift != nullptr) {
+      const real* cell = batch.cell + 9 * batch.system[a];
+      for (int k = 0; k < 3; ++k) {
+        for (int x = 0; x < 3; ++x) between[x] += shift[k] * cell[3 * k + x];
+      }
+    }
+    act(static_cast<int>(a - range.first_atom), static_cast<int>(b - range.first_atom),
+        between);
+  }
+}
+
+template <class real, class Act>
+inline void for_each_pair(const Batch<real>& batch, const Range& range, const Act& act) {
+  if (batch.n_dense > 0) {
+    all_pairs(batch, range, act);
+  } else {
+    listed_pairs(batch, range, act);
+  }
+}
+
 // Pairs {i, j} within the cutoff. Atoms are counted from the first of the range.
 template <class real>
 struct Geometry {
+  const Batch<real>& batch;
+  const Range& range;
   int n_atoms, n_pairs;
   const std::int64_t* numbers;
   int *i, *j;
@@ -41,7 +102,7 @@ struct Geometry {
   real* d_unit;      // [pairs 3] ∂E/∂û
 
   Geometry(const Batch<real>& batch, const Range& range, double cutoff, Arena& arena)
-      : n_atoms(range.last_atom - range.first_atom), n_pairs(0),
+      : batch(batch), range(range), n_atoms(range.last_atom - range.first_atom), n_pairs(0),
         numbers(batch.numbers + range.first_atom) {
     const std::size_t most = batch.n_dense > 0
                                  ? std::size_t(n_atoms) * batch.n_dense / 2
@@ -50,11 +111,9 @@ struct Geometry {
     j = arena.take<int>(most);
     distance = arena.take<real>(most);
     unit = arena.take<real>(3 * most);
-    if (batch.n_dense > 0) {
-      all_pairs(batch, range, cutoff);
-    } else {
-      listed_pairs(batch, range, cutoff);
-    }
+    for_each_pair(batch, range, [&](int a, int b, const real* between) {
+      keep(a, b, between, cutoff);
+    });
     d_distance = arena.zeros<real>(n_pairs);
     d_unit = arena.zeros<real>(std::size_t(3) * n_pairs);
   }
@@ -70,49 +129,6 @@ struct Geometry {
   }
 
  private:
-  void all_pairs(const Batch<real>& batch, const Range& range, double cutoff) {
-    const int size = static_cast<int>(batch.n_dense);
-    const real* positions = batch.positions + 3 * range.first_atom;
-    for (int first = 0; first < n_atoms; first += size) {
-      for (int a = first; a < first + size; ++a) {
-        for (int b = a + 1; b < first + size; ++b) {
-          real between[3];
-          for (int x = 0; x < 3; ++x) between[x] = positions[3 * b + x] - positions[3 * a + x];
-          keep(a, b, between, cutoff);
-        }
-      }
-    }
-  }
-
-  void listed_pairs(const Batch<real>& batch, const Range& range, double cutoff) {
-    for (std::int64_t p = range.first_pair; p < range.last_pair; ++p) {
-      const std::int64_t a = batch.center[p], b = batch.neighbor[p];
-      const real* shift = batch.shift == nullptr ? nullptr : batch.shift + 3 * p;
-      if (b < a || (a == b && !is_ahead(shift))) continue;
-      real between[3];
-      for (int x = 0; x < 3; ++x) {
-        between[x] = batch.positions[3 * b + x] - batch.positions[3 * a + x];
-      }
-      if (shift != nullptr) {
-        const real* cell = batch.cell + 9 * batch.system[a];
-        for (int k = 0; k < 3; ++k) {
-          for (int x = 0; x < 3; ++x) between[x] += shift[k] * cell[3 * k + x];
-        }
-      }
-      keep(static_cast<int>(a - range.first_atom), static_cast<int>(b - range.first_atom),
-           between, cutoff);
-    }
-  }
-
-  // Of an atom and its own image, that of the pair in the other direction is left out.
-  static bool is_ahead(const real* shift) {
-    if (shift == nullptr) return false;
-    for (int k = 0; k < 3; ++k) {
-      if (shift[k] != 0) return shift[k] > 0;
-    }
-    return false;
-  }
-
   void keep(int a, int b, const real* between, double cutoff) {
     const real squared = between[0] * between[0] + between[1] * between[1] +
                          between[2] * between[2];

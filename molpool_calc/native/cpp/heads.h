@@ -15,6 +15,7 @@ struct Results {
   real* dipole;      // [systems 3] e·Å
   real* charges;     // [atoms] e
   real* polarizability;  // [systems 3 3] e²Å²/eV
+  real* hirshfeld_ratios;  // [atoms]
 };
 
 inline std::vector<std::string> layer_names(int count) {
@@ -120,43 +121,87 @@ class DipoleHead {
 
   bool needs_vectors() const { return gated_ != nullptr; }
 
-  void apply(const Batch<real>& batch, const Range& range, Features<real> features,
+  struct Kept {
+    double* charges;
+    std::vector<const real*> slopes;
+  };
+
+  // Fills dipoles and charges where they are asked for.
+  Kept apply(const Batch<real>& batch, const Range& range, Features<real> features,
              const Results<real>& results, Arena& arena) const {
     const int n = range.last_atom - range.first_atom;
+    Kept kept = {arena.take<double>(n), {}};
     real* latent = arena.take<real>(n);
     real* vectors = arena.zeros<real>(3 * n);
     if (gated_ != nullptr) {
       gated_->forward(n, features, latent, vectors, arena);
     } else {
-      plain_->forward(n, features.scalars, latent, arena);
+      kept.slopes = plain_->forward(n, features.scalars, latent, arena);
     }
-    double* excess = arena.zeros<double>(2 * (range.last_system - range.first_system));
     for (int a = 0; a < n; ++a) {
-      const std::int64_t atom = range.first_atom + a, z = batch.numbers[atom];
-      if (!element_charge_.empty()) latent[a] += static_cast<real>(element_charge_[z]);
-      double* of = excess + 2 * (batch.system[atom] - range.first_system);
-      of[0] += latent[a];
-      of[1] += 1.0;
+      kept.charges[a] = latent[a];
+      if (element_charge_.empty()) continue;
+      kept.charges[a] += element_charge_[batch.numbers[range.first_atom + a]];
     }
-    const double* centered = from_centers(batch, range, masses_, arena);
-    double* moments = arena.zeros<double>(3 * (range.last_system - range.first_system));
-    for (int a = 0; a < n; ++a) {
-      const std::int64_t atom = range.first_atom + a, system = batch.system[atom];
-      const double* of = excess + 2 * (system - range.first_system);
-      const double charge = latent[a] + (batch.total_charge[system] - of[0]) / of[1];
-      results.charges[atom] = static_cast<real>(charge);
-      for (int x = 0; x < 3; ++x) {
-        moments[3 * (system - range.first_system) + x] +=
-            charge * centered[3 * a + x] + vectors[3 * a + x];
+    balance(batch, range, batch.total_charge, kept.charges, arena);
+    if (results.charges != nullptr) {
+      for (int a = 0; a < n; ++a) {
+        results.charges[range.first_atom + a] = static_cast<real>(kept.charges[a]);
       }
     }
-    real* to = results.dipole + 3 * range.first_system;
-    for (int k = 0; k < 3 * (range.last_system - range.first_system); ++k) {
-      to[k] = static_cast<real>(moments[k]);
+    if (results.dipole != nullptr) {
+      add_up(batch, range, kept.charges, vectors, results, arena);
     }
+    return kept;
+  }
+
+  // Adds to ∂E/∂scalars what comes by the charges; ``by_charge`` is overwritten.
+  void backward(const Batch<real>& batch, const Range& range, const Kept& kept,
+                double* by_charge, real* gradient, Arena& arena) const {
+    const int n = range.last_atom - range.first_atom;
+    balance(batch, range, static_cast<const real*>(nullptr), by_charge, arena);
+    real* factors = arena.take<real>(n);
+    for (int a = 0; a < n; ++a) factors[a] = static_cast<real>(by_charge[a]);
+    const real* more = plain_->backward(n, factors, kept.slopes, arena);
+    const std::size_t count = std::size_t(n) * plain_->inputs();
+    for (std::size_t k = 0; k < count; ++k) gradient[k] += more[k];
   }
 
  private:
+  // Shifts the numbers of each system alike, so that they sum to its total, or to 0.
+  static void balance(const Batch<real>& batch, const Range& range, const real* totals,
+                      double* values, Arena& arena) {
+    const int n = range.last_atom - range.first_atom;
+    double* sums = arena.zeros<double>(2 * (range.last_system - range.first_system));
+    for (int pass = 0; pass < 2; ++pass) {
+      for (int a = 0; a < n; ++a) {
+        const std::int64_t system = batch.system[range.first_atom + a];
+        double* of = sums + 2 * (system - range.first_system);
+        if (pass == 0) {
+          of[0] += values[a];
+          of[1] += 1.0;
+        } else {
+          values[a] += ((totals == nullptr ? 0.0 : double(totals[system])) - of[0]) / of[1];
+        }
+      }
+    }
+  }
+
+  void add_up(const Batch<real>& batch, const Range& range, const double* charges,
+              const real* vectors, const Results<real>& results, Arena& arena) const {
+    const int n_systems = range.last_system - range.first_system;
+    const double* centered = from_centers(batch, range, masses_, arena);
+    double* moments = arena.zeros<double>(3 * n_systems);
+    for (int a = 0; a < range.last_atom - range.first_atom; ++a) {
+      double* of = moments + 3 * (batch.system[range.first_atom + a] - range.first_system);
+      for (int x = 0; x < 3; ++x) {
+        of[x] += charges[a] * centered[3 * a + x] + vectors[3 * a + x];
+      }
+    }
+    real* to = results.dipole + 3 * range.first_system;
+    for (int k = 0; k < 3 * n_systems; ++k) to[k] = static_cast<real>(moments[k]);
+  }
+
   std::vector<double> masses_, element_charge_;
   std::unique_ptr<GatedReadout<real>> gated_;
   std::unique_ptr<AtomicNumbers<real>> plain_;

@@ -6,8 +6,10 @@
 #include <thread>
 
 #include "dimenet_backward.h"
-#include "heads.h"
+#include "euclidean_backward.h"
+#include "hirshfeld.h"
 #include "painn_backward.h"
+#include "pair_terms.h"
 #include "schnet.h"
 
 namespace molpool {
@@ -17,13 +19,15 @@ std::unique_ptr<Network<real>> make_network(const Archive& archive) {
   if (archive.has("painn")) return std::make_unique<PaiNN<real>>(archive);
   if (archive.has("schnet")) return std::make_unique<SchNet<real>>(archive);
   if (archive.has("dimenet")) return std::make_unique<DimeNet<real>>(archive);
+  if (archive.has("euclidean")) return std::make_unique<Euclidean<real>>(archive);
   throw std::invalid_argument("missing: the kind of the network");
 }
 
 template <class real>
 class Potential {
  public:
-  explicit Potential(const Archive& archive) : network_(make_network<real>(archive)) {
+  explicit Potential(const Archive& archive)
+      : network_(make_network<real>(archive)), terms_(archive) {
     const int width = network_->n_features();
     if (archive.has("energy.scale")) {
       energy_ = std::make_unique<EnergyHead<real>>(archive, width);
@@ -33,6 +37,9 @@ class Potential {
     }
     if (archive.has("polarizability.scale")) {
       polarizability_ = std::make_unique<PolarizabilityHead<real>>(archive, width);
+    }
+    if (archive.has("hirshfeld.activation")) {
+      hirshfeld_ = std::make_unique<HirshfeldHead<real>>(archive, width);
     }
   }
 
@@ -58,6 +65,9 @@ class Potential {
   }
 
  private:
+  typedef typename DipoleHead<real>::Kept Charges;
+  typedef typename HirshfeldHead<real>::Kept Ratios;
+
   void evaluate_range(const Batch<real>& batch, const Range& range,
                       const Results<real>& results) {
     std::unique_ptr<Arena> arena = borrow();
@@ -68,26 +78,63 @@ class Potential {
         results.polarizability != nullptr;
     auto pass = network_->begin(geometry, *arena, needs_vectors);
     const Features<real> features = pass->forward();
-    if (results.dipole != nullptr) dipole_->apply(batch, range, features, results, *arena);
+    const bool with_terms = terms_.exist() && results.energy != nullptr;
+    Charges charges{};
+    Ratios ratios{};
+    if (results.charges != nullptr || (with_terms && terms_.need_charges())) {
+      charges = dipole_->apply(batch, range, features, results, *arena);
+    }
+    if (results.hirshfeld_ratios != nullptr || (with_terms && terms_.need_ratios())) {
+      ratios = hirshfeld_->apply(batch, range, features.scalars, results, *arena);
+    }
     if (results.polarizability != nullptr) {
       polarizability_->apply(batch, range, features, results, *arena);
     }
     if (results.energy != nullptr) {
       real* gradient = energy_->apply(batch, range, features.scalars, results, *arena);
+      const PairSums sums = begin_sums(range, *arena);
+      if (with_terms) {
+        terms_.add(batch, range, charges.charges, ratios.ratios, sums);
+        add_terms(batch, range, results, sums, charges, ratios, gradient, *arena);
+      }
       if (gradient != nullptr) {
         pass->backward(gradient);
-        differentiate(batch, range, geometry, results, *arena);
+        differentiate(batch, range, geometry, results, sums);
       }
     }
     give_back(std::move(arena));
   }
 
-  // Forces and stress from the gradients by pair vectors.
+  static PairSums begin_sums(const Range& range, Arena& arena) {
+    const int n = range.last_atom - range.first_atom;
+    return {arena.zeros<double>(n), arena.zeros<double>(n), arena.zeros<double>(n),
+            arena.zeros<double>(std::size_t(3) * n),
+            arena.zeros<double>(9 * (range.last_system - range.first_system))};
+  }
+
+  // Energies of the terms, and the gradient that comes by what they read of the heads.
+  void add_terms(const Batch<real>& batch, const Range& range, const Results<real>& results,
+                 const PairSums& sums, const Charges& charges, const Ratios& ratios,
+                 real* gradient, Arena& arena) const {
+    for (int a = range.first_atom; a < range.last_atom; ++a) {
+      const double energy = sums.energies[a - range.first_atom];
+      results.energy[batch.system[a]] += energy;
+      if (results.energies != nullptr) results.energies[a] += energy;
+    }
+    if (gradient == nullptr) return;
+    if (terms_.need_charges()) {
+      dipole_->backward(batch, range, charges, sums.by_charge, gradient, arena);
+    }
+    if (terms_.need_ratios()) {
+      hirshfeld_->backward(batch, range, ratios, sums.by_ratio, gradient, arena);
+    }
+  }
+
+  // Forces and stress from the gradients by pair vectors, beside those of the terms.
   static void differentiate(const Batch<real>& batch, const Range& range,
                             const Geometry<real>& pairs, const Results<real>& results,
-                            Arena& arena) {
-    double* forces = arena.zeros<double>(std::size_t(3) * pairs.n_atoms);
-    double* virial = arena.zeros<double>(9 * (range.last_system - range.first_system));
+                            const PairSums& sums) {
+    double *forces = sums.forces, *virial = sums.virial;
     for (int p = 0; p < pairs.n_pairs; ++p) {
       double gradient[3];
       pairs.gradient(p, gradient);
@@ -165,6 +212,8 @@ class Potential {
   std::unique_ptr<EnergyHead<real>> energy_;
   std::unique_ptr<DipoleHead<real>> dipole_;
   std::unique_ptr<PolarizabilityHead<real>> polarizability_;
+  std::unique_ptr<HirshfeldHead<real>> hirshfeld_;
+  PairTerms terms_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Arena>> arenas_;
 };

@@ -12,7 +12,7 @@ class AtomicNumbers {
   // ``layers``: names of the layers below ``name``; without any the one feature is it.
   AtomicNumbers(const Archive& archive, const std::string& name, int width,
                 const std::vector<std::string>& layers, Activation activation)
-      : activation_(activation) {
+      : activation_(activation), inputs_(padded(width)) {
     row_ = padded(width);
     last_ = Numbers<real>(row_);
     if (layers.empty()) {
@@ -32,6 +32,8 @@ class AtomicNumbers {
     bias_ = static_cast<real>(archive.number(name + "." + layers.back() + ".bias"));
     row_ = padded(inputs);
   }
+
+  int inputs() const { return inputs_; }
 
   // Slopes of the activations stay in the arena for ``backward``.
   std::vector<const real*> forward(int n, const real* features, real* values,
@@ -76,6 +78,7 @@ class AtomicNumbers {
 
  private:
   Activation activation_;
+  int inputs_;
   std::vector<Linear<real>> layers_;
   Numbers<real> last_;
   real bias_ = 0;

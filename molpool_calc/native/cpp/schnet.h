@@ -66,7 +66,7 @@ class SchNet final : public Network<real> {
       const auto at = [&](int count, const double* r, double* values, double* slopes) {
         filter.at(count, r, values, slopes, scratch.data());
       };
-      layers[k].table = FilterTable<real>(filter_row, cutoff(), at);
+      layers[k].table = FilterTable<real>(filter_row, 0.0, cutoff(), at);
     }
   }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,8 @@ struct Vector {
   // the same in memory: at any address of a number, beside any other pointer
   typedef real loose
       __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+  typedef std::conditional_t<sizeof(real) == 4, std::int32_t, std::int64_t> integer;
+  typedef integer places __attribute__((vector_size(VECTOR_BYTES)));
 };
 
 template <class real>
@@ -63,11 +66,31 @@ inline vec<real> broadcast(real value) {
   return value - vec<real>{};
 }
 
+// Lanes exchanged with those ``step`` away.
+template <class real, int step>
+inline vec<real> exchanged(vec<real> value) {
+#if defined(__clang__)
+  vec<real> other;
+  for (int lane = 0; lane < Vector<real>::width; ++lane) other[lane] = value[lane ^ step];
+  return other;
+#else
+  typename Vector<real>::places places;
+  for (int lane = 0; lane < Vector<real>::width; ++lane) places[lane] = lane ^ step;
+  return __builtin_shuffle(value, places);
+#endif
+}
+
+// The sum of all lanes, in every lane.
+template <class real, int step = Vector<real>::width / 2>
+inline vec<real> total(vec<real> value) {
+  value += exchanged<real, step>(value);
+  if constexpr (step > 1) value = total<real, step / 2>(value);
+  return value;
+}
+
 template <class real>
 inline real sum(vec<real> value) {
-  real total = 0;
-  for (int lane = 0; lane < Vector<real>::width; ++lane) total += value[lane];
-  return total;
+  return total<real>(value)[0];
 }
 
 // Memory that grows to what the largest evaluation needed and is kept for the next:
