@@ -201,15 +201,25 @@ class NeuralPotential(nn.Module):
         features = self.network(composition_of(batch), near)
         if "energy" in properties:
             properties = properties | self._needed
-        prediction = Prediction()
+        prediction = self.with_heads(Prediction(), features, batch, properties)
+        if self.terms and prediction.energy is not None:
+            prediction = self._with_terms(prediction, batch, edges)
+        return prediction
+
+    def with_heads(
+        self,
+        prediction: Prediction,
+        features: AtomFeatures,
+        batch: AtomsBatch,
+        properties: frozenset[str],
+    ) -> Prediction:
+        """Return a prediction filled by the heads of the wanted properties."""
         for name, head in self.heads.items():
             if self._head_properties[name] & properties:
                 prediction = head(features, batch, prediction)
                 prediction = _with_weights(
                     prediction, name, head, features, batch, properties
                 )
-        if self.terms and prediction.energy is not None:
-            prediction = self._with_terms(prediction, batch, edges)
         return prediction
 
     def _with_terms(

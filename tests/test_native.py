@@ -13,6 +13,7 @@ from small_potentials import (
     batch_of,
     crystal,
     ethanol,
+    fields,
     potential_of,
     small_spec,
 )
@@ -155,11 +156,43 @@ class Wrong(Code):
         return replace(found, forces=found.forces * 0.999)
 
 
+class Mistaken(Code):
+    """Code that gives the heads wrong features."""
+
+    def evaluate(self, *arguments):
+        found = super().evaluate(*arguments)
+        return replace(found, others={"gap": found.others["gap"] * 0.999})
+
+
+@pytest.mark.parametrize("network", ["painn", "dimenet++"])
+def test_heads_of_no_compiled_form_get_the_features_of_the_code(
+    native_library, network
+):
+    engine = engine_of(network, heads=("energy",), scalars=("homo", "gap"))
+    attentive = engine_of(network, heads=(), scalars=("homo",), pooling="attention")
+    batch = batch_of(ethanol(), molecule("CO2"), Atoms("O"))
+    pairs = neighbor_list(batch, engine.potential.cutoff)
+    for one, asked in (
+        (engine, ASKED - {"dipole", "charges"} | {"homo", "gap"}),
+        (attentive, frozenset({"homo", "homo_weights"})),
+    ):
+        code = Code(native_library, one.potential)
+        found, true = (each.evaluate(batch, pairs, asked) for each in (code, one))
+        assert asked <= code.properties
+        values, expected = fields(found), fields(true)
+        assert values.keys() == expected.keys() == asked
+        for name, value in expected.items():
+            torch.testing.assert_close(values[name], value, rtol=1e-11, atol=1e-11)
+
+
 def test_wrong_code_is_refused(native_library):
     engine = engine_of()
     verify(Code(native_library, engine.potential), engine)
     with pytest.raises(Refused, match="forces of 1 × 2 atoms deviates"):
         verify(Wrong(native_library, engine.potential), engine)
+    engine = engine_of(scalars=("gap",))
+    with pytest.raises(Refused, match="gap of 1 × 1 atoms deviates"):
+        verify(Mistaken(native_library, engine.potential), engine)
 
 
 @pytest.mark.parametrize(

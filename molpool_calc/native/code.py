@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 
 from molpool_calc.derivatives import demand_volume
-from molpool_calc.interfaces import AtomsBatch, NeighborList, Prediction
-from molpool_calc.native.archive import archive_of
+from molpool_calc.interfaces import (
+    AtomFeatures,
+    AtomsBatch,
+    NeighborList,
+    Prediction,
+)
+from molpool_calc.native.archive import HEADS, archive_of
 from molpool_calc.native.names import Archive
 from molpool_calc.potential import NeuralPotential
 
@@ -19,7 +24,8 @@ COVERED = (
     *("energy", "energies", "forces", "stress", "dipole", "charges"),
     *("polarizability", "hirshfeld_ratios"),
 )
-"""Properties in the order of the code's record of results."""
+"""Properties in the order of the code's record of results, which ends with features."""
+RESULTS = (*COVERED, "features")
 MESSAGE_BYTES = 512
 OUT_OF_MEMORY = 2
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -42,11 +48,14 @@ class _Batch(ctypes.Structure):
 class _Results(ctypes.Structure):
     """``Results`` of heads.h."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in COVERED]
+    _fields_ = [(name, ctypes.c_void_p) for name in RESULTS]
 
 
 class Code:
     """One potential in the compiled code; threads may share it.
+
+    Heads that the code has no form of, and that need no vectors, get the features of
+    the compiled network.
 
     Args:
         library: as ``load_library`` gives it.
@@ -69,7 +78,12 @@ class Code:
             # cells are no matter of a potential that reaches everywhere
             has_stress = potential.extensive and isfinite(potential.cutoff)
             offered |= {"forces"} | ({"stress"} if has_stress else set())
-        self.properties = frozenset(offered)
+        self._potential = potential
+        heads: list[Any] = [h for h in potential.heads.values() if type(h) not in HEADS]
+        self._of_features = frozenset[str]().union(
+            *(head.properties for head in heads if not head.needs_vectors)
+        )
+        self.properties = frozenset(offered) | self._of_features
 
     def evaluate(
         self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
@@ -87,7 +101,7 @@ class Code:
             demand_volume(batch.cell)
         outputs = self._outputs(batch, properties)
         arguments, held = _batch_of(batch, neighbors, self.dtype)
-        places = [outputs[n].data_ptr() if n in outputs else None for n in COVERED]
+        places = [outputs[n].data_ptr() if n in outputs else None for n in RESULTS]
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         failed = self._evaluate(
             self._handle,
@@ -103,7 +117,17 @@ class Code:
         if failed:
             raise RuntimeError(message.value.decode())
         fields: dict[str, Any] = dict(outputs)
-        return Prediction(**fields)
+        features = fields.pop("features", None)
+        prediction = Prediction(**fields)
+        if features is None:
+            return prediction
+        with torch.no_grad():
+            return self._potential.with_heads(
+                prediction,
+                AtomFeatures(scalars=features, vectors=None),
+                batch,
+                properties & self._of_features,
+            )
 
     def _outputs(
         self, batch: AtomsBatch, properties: frozenset[str]
@@ -125,13 +149,16 @@ class Code:
             "charges": (atoms,),
             "polarizability": (systems, 3, 3),
             "hirshfeld_ratios": (atoms,),
+            "features": (atoms, self._potential.network.n_features),
         }
+        if wanted & self._of_features:
+            wanted |= {"features"}
         return {
             name: torch.empty(
                 shapes[name],
                 dtype=torch.float64 if name in {"energy", "energies"} else self.dtype,
             )
-            for name in COVERED
+            for name in shapes
             if name in wanted
         }
 

@@ -16,6 +16,7 @@ struct Results {
   real* charges;     // [atoms] e
   real* polarizability;  // [systems 3 3] e²Å²/eV
   real* hirshfeld_ratios;  // [atoms]
+  real* features;        // [atoms features] of the network, for other heads
 };
 
 inline std::vector<std::string> layer_names(int count) {

@@ -78,6 +78,7 @@ class Potential {
         results.polarizability != nullptr;
     auto pass = network_->begin(geometry, *arena, needs_vectors);
     const Features<real> features = pass->forward();
+    if (results.features != nullptr) give_features(range, features.scalars, results.features);
     const bool with_terms = terms_.exist() && results.energy != nullptr;
     Charges charges{};
     Ratios ratios{};
@@ -127,6 +128,13 @@ class Potential {
     }
     if (terms_.need_ratios()) {
       hirshfeld_->backward(batch, range, ratios, sums.by_ratio, gradient, arena);
+    }
+  }
+
+  void give_features(const Range& range, const real* scalars, real* to) const {
+    const std::size_t width = network_->n_features(), row = padded(network_->n_features());
+    for (int atom = range.first_atom; atom < range.last_atom; ++atom, scalars += row) {
+      std::memcpy(to + atom * width, scalars, width * sizeof(real));
     }
   }
 
