@@ -170,25 +170,28 @@ def test_ions_and_radicals_are_as_the_network_has_them(native_library):
     assert float((energies[1] - energies[0])[2].abs()) > 1e-3
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
 def test_a_system_does_not_feel_the_others_and_many_pairs_are_cut_into_blocks(
-    native_library,
+    native_library, dtype
 ):
-    engine = engine_of()
+    """Filters of many pairs are made anew on the way back, of few they are kept."""
+    engine = engine_of(dtype=dtype)
     code = Code(native_library, engine.potential)
-    batch = batch_of(crystal().repeat(2), crystal())
+    batch = batch_of(crystal().repeat(2), crystal(), dtype=dtype)
     pairs = neighbor_list(batch, engine.potential.cutoff)
     assert pairs.center.shape[0] > 2000
-    assert_same(engine, code, batch, pairs, IN_CELLS)
-    alone = batch_of(crystal())
+    assert_same(engine, code, batch, pairs, IN_CELLS, TOLERANCES[dtype])
+    alone = batch_of(crystal(), dtype=dtype)
     near = neighbor_list(alone, engine.potential.cutoff)
     forces = code.evaluate(alone, near, IN_CELLS).forces
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(2)
-        together = code.evaluate(batch, pairs, IN_CELLS).forces
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            together = code.evaluate(batch, pairs, IN_CELLS).forces
+            assert torch.equal(together[-5:], forces)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(together[-5:], forces)
 
 
 def test_filters_from_a_table_are_those_of_the_network(native_library):

@@ -16,16 +16,16 @@ class DistanceFilters {
     const RadialMLP<double> exact(archive, layer, split, shift);
     const double cutoff = exact.radial().cutoff();
     nearest_ = NEAREST * cutoff;
+    std::vector<double> scratch(exact.scratch());
     table_ = FilterTable<real>(
         width_, nearest_, cutoff,
         [&](int count, const double* distances, double* values, double* slopes) {
-          std::vector<double> scratch(exact.scratch(count));
           exact.evaluate(count, distances, values, slopes, scratch.data());
         });
   }
 
   // Numbers of memory that ``evaluate`` needs.
-  std::size_t scratch(int count) const { return mlp_.scratch(count); }
+  std::size_t scratch() const { return mlp_.scratch(); }
 
   // Filters [count, filter row] and, unless null, their derivatives.
   void evaluate(int count, const real* distance, real* values, real* slopes,

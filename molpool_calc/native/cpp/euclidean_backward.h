@@ -23,11 +23,12 @@ class EuclideanPass final : public EuclideanForward<real> {
   using typename Base::Gates;
   using typename Base::Kept;
   using typename Base::Norm;
-  using Base::AT_ONCE, Base::W;
+  using Base::W;
   using Base::take, Base::zeros, Base::rows, Base::degree_row, Base::view,
-      Base::make_filters;
-  using Base::net_, Base::split_, Base::harmonics_, Base::pairs_, Base::n_, Base::row_,
-      Base::components_, Base::kept_, Base::block_, Base::envelope_slope_;
+      Base::for_blocks;
+  using Base::net_, Base::split_, Base::harmonics_, Base::pairs_, Base::arena_, Base::n_,
+      Base::row_, Base::components_, Base::kept_, Base::envelope_slope_;
+  using Base::d_filters_, Base::hidden_, Base::d_invariants_;
 
   // Gradients by what came before the exchange: ``dx`` in place, that by χ returned.
   real* back_update(std::size_t k, real* dx, const real* d_after) {
@@ -35,10 +36,11 @@ class EuclideanPass final : public EuclideanForward<real> {
     const auto& layer = net_.layers[k];
     back_normalize(layer.norm_2, kept.norm_2, dx);
     back_refine(layer.residual_2, kept.residual_2, dx);
+    real* before = take(rows(components_));
+    const Arena::Scope scope(arena_);
     const int joined_row = row_ + degree_row();
     real* by_out = zeros(rows(joined_row));
     real* by_in = take(rows(joined_row));
-    real* before = take(rows(components_));
     for (int a = 0; a < n_; ++a) {
       real* to = by_out + std::size_t(a) * joined_row;
       std::memcpy(to, dx + std::size_t(a) * row_, row_ * sizeof(real));
@@ -85,6 +87,8 @@ class EuclideanPass final : public EuclideanForward<real> {
   real* back_receive(std::size_t k, real* dx, real* d_euclidean) {
     const bool is_first = k == 0;
     const int width = split_.width[0], padded_width = split_.padded_[0];
+    real* before = is_first ? nullptr : take(rows(components_));
+    const Arena::Scope scope(arena_);
     real* change = zeros(rows(split_.columns(0)));
     for (int a = 0; a < n_; ++a) {
       for (int h = 0; h < split_.count[0]; ++h) {
@@ -93,31 +97,29 @@ class EuclideanPass final : public EuclideanForward<real> {
         for (int f = 0; f < width; ++f) to[f] = from[f];
       }
     }
-    real* before = is_first ? nullptr : take(rows(components_));
     if (!is_first) std::memcpy(before, d_euclidean, rows(components_) * sizeof(real));
     real* by_maps = is_first ? nullptr : zeros(rows(net_.map_row()));
     const Attention<real> attention(net_, kept_[k].maps);
-    for (int first = 0; first < pairs_.n_pairs; first += AT_ONCE) {
-      const int count = std::min(AT_ONCE, pairs_.n_pairs - first);
-      make_filters(k, first, count, true);
+    for_blocks(k, true, [&](int first, int count) {
       for (int p = 0; p < count; ++p) {
-        back_pair(attention, first, p, {change, d_euclidean, by_maps, nullptr, nullptr, 0});
+        back_pair(attention, k, first, p,
+                  {change, d_euclidean, by_maps, nullptr, nullptr, 0});
       }
       if (!is_first) back_spherical(k, first, count, before);
-    }
+    });
     if (!is_first) back_project(k, by_maps, dx);
     return before;
   }
 
-  void back_pair(const Attention<real>& attention, int first, int p,
+  void back_pair(const Attention<real>& attention, std::size_t k, int first, int p,
                  typename Attention<real>::Gradients by) {
     const std::size_t at = std::size_t(p) * split_.filter_row();
-    by.filters = block_.d_filters + at;
+    by.filters = d_filters_ + at;
     by.unit = pairs_.d_unit + 3 * (first + p);
-    attention.give_back(view(first, p), by);
+    attention.give_back(view(k, first, p), by);
     vec<real> along{};
     for (int f = 0; f < split_.filter_row(); f += W) {
-      along += load(by.filters + f) * load(block_.slopes + at + f);
+      along += load(by.filters + f) * load(kept_[k].block.slopes + at + f);
     }
     pairs_.d_distance[first + p] +=
         sum<real>(along) + by.envelope * envelope_slope_[first + p];
@@ -129,16 +131,16 @@ class EuclideanPass final : public EuclideanForward<real> {
     const int width = layer.spherical_first.outputs(), half = width / 2;
     for (int which = 0; which < 2; ++which) {
       layer.spherical_second[which].backward.product(
-          count, block_.d_filters + which * split_.columns(0), split_.filter_row(),
-          block_.d_hidden + which * half, width);
+          count, d_filters_ + which * split_.columns(0), split_.filter_row(),
+          hidden_ + which * half, width);
     }
-    multiply(block_.d_hidden, block_.gate, std::size_t(count) * width);
-    layer.spherical_first.backward(count, block_.d_hidden, block_.d_invariants);
+    multiply(hidden_, kept_[k].block.gate, std::size_t(count) * width);
+    layer.spherical_first.backward(count, hidden_, d_invariants_);
     const real* euclidean = kept_[k].before;
     for (int p = 0; p < count; ++p) {
       const std::size_t i = std::size_t(pairs_.i[first + p]) * components_;
       const std::size_t j = std::size_t(pairs_.j[first + p]) * components_;
-      const real* by = block_.d_invariants + p * degree_row();
+      const real* by = d_invariants_ + p * degree_row();
       for (int c = 0; c < components_; c += W) {
         const vec<real> between = load(euclidean + j + c) - load(euclidean + i + c);
         const vec<real> pull =
@@ -173,6 +175,7 @@ class EuclideanPass final : public EuclideanForward<real> {
 
   void back_refine(const ResidualMLP<real>& residual, const Gates& kept, real* dx) {
     if (!residual.exists) return;
+    const Arena::Scope scope(arena_);
     real* by_hidden = take(rows(row_));
     real* by_inner = take(rows(row_));
     residual.second.backward(n_, dx, by_hidden);

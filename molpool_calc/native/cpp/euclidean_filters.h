@@ -4,7 +4,7 @@
 // beside the other in a row.
 #pragma once
 
-#include <memory>
+#include <algorithm>
 
 #include "radial.h"
 
@@ -70,13 +70,25 @@ class RadialMLP {
   const Radial<real>& radial() const { return radial_; }
   int n_rbf() const { return n_rbf_; }
   // Numbers of memory that ``evaluate`` needs.
-  std::size_t scratch(int count) const {
-    return std::size_t(count) * (2 * radial_.stride() + 6 * split_.row);
+  std::size_t scratch() const {
+    return std::size_t(AT_ONCE) * (2 * radial_.stride() + 6 * split_.row);
   }
 
   // Filters [count, filter row] and, unless null, their derivatives.
   void evaluate(int count, const real* distance, real* values, real* slopes,
                 real* scratch) const {
+    for (int first = 0; first < count; first += AT_ONCE) {
+      const std::size_t at = std::size_t(first) * split_.filter_row();
+      block(std::min(AT_ONCE, count - first), distance + first, values + at,
+            slopes == nullptr ? nullptr : slopes + at, scratch);
+    }
+  }
+
+ private:
+  static constexpr int AT_ONCE = 2 * TILE_ROWS;
+
+  void block(int count, const real* distance, real* values, real* slopes,
+             real* scratch) const {
     const int stride = radial_.stride(), row = 2 * split_.row;
     real* basis = scratch;
     real* by_distance = basis + std::size_t(count) * stride;
@@ -95,7 +107,6 @@ class RadialMLP {
     outer(count, tangent, slopes, nullptr);
   }
 
- private:
   void outer(int count, const real* hidden, real* to, const real* bias) const {
     for (int which = 0; which < 2; ++which) {
       const int at = which * split_.columns(0);

@@ -13,19 +13,23 @@ class EuclideanForward : public Pass<real> {
   EuclideanForward(const Euclidean<real>& network, Geometry<real>& geometry, Arena& arena)
       : net_(network), split_(network.split), harmonics_(network.harmonics),
         pairs_(geometry), arena_(arena), n_(geometry.n_atoms), row_(split_.row),
-        components_(harmonics_.row()), kept_(network.layers.size()) {
-    const std::size_t filters = std::size_t(AT_ONCE) * split_.filter_row();
-    block_.filters = take(filters);
-    block_.slopes = take(filters);
-    block_.d_filters = take(filters);
-    block_.scratch = take(network.layers.front().filters.scratch(AT_ONCE));
-    const std::size_t hidden = AT_ONCE * network.layers.front().spherical_first.outputs();
-    block_.hidden = take(hidden);
-    block_.gate = take(hidden);
-    block_.d_hidden = take(hidden);
-    const std::size_t invariants = AT_ONCE * padded(harmonics_.n_degrees());
-    block_.invariants = zeros(invariants);
-    block_.d_invariants = take(invariants);
+        components_(harmonics_.row()), kept_(network.layers.size()),
+        keeps_filters_(geometry.n_pairs <= MOST_KEPT),
+        step_(keeps_filters_ ? std::max(geometry.n_pairs, 1) : AT_ONCE) {
+    const std::size_t filters = std::size_t(step_) * split_.filter_row();
+    const std::size_t hidden = std::size_t(step_) * net_.layers[0].spherical_first.outputs();
+    for (std::size_t k = 0; k < kept_.size(); ++k) {
+      if (k > 0 && !keeps_filters_) {
+        kept_[k].block = kept_[0].block;
+        continue;
+      }
+      kept_[k].block = {take(filters), take(filters), take(hidden)};
+    }
+    d_filters_ = take(filters);
+    scratch_ = take(net_.layers[0].filters.scratch());
+    hidden_ = take(hidden);
+    invariants_ = zeros(std::size_t(step_) * degree_row());
+    d_invariants_ = take(std::size_t(step_) * degree_row());
     envelope_ = take(geometry.n_pairs);
     envelope_slope_ = take(geometry.n_pairs);
     for (int p = 0; p < geometry.n_pairs; ++p) {
@@ -47,6 +51,9 @@ class EuclideanForward : public Pass<real> {
   }
 
  protected:
+  // Of few pairs filters are kept for the way back; of many they would fall out of the
+  // cache, and making them anew takes less than reading them.
+  static constexpr int MOST_KEPT = 400;
   static constexpr int AT_ONCE = 2 * TILE_ROWS;
   static constexpr int W = Vector<real>::width;
 
@@ -57,7 +64,12 @@ class EuclideanForward : public Pass<real> {
   struct Gates {
     real *outer, *inner;
   };
+  // Rows of a block of pairs: filters, derivatives, slopes of the activation of MLP_s.
+  struct Block {
+    real *filters, *slopes, *gate;
+  };
   struct Kept {
+    Block block;               // one for all layers unless they are kept
     real* maps;                // [atoms map row]
     const real* before;        // χ before the attention; null for zeros
     real *euclidean, *gain;    // χ + Δχ; [a b] of the exchange
@@ -65,29 +77,34 @@ class EuclideanForward : public Pass<real> {
     Gates residual_1, residual_2;
   };
 
-  // Rows of a block of pairs.
-  struct Block {
-    real *filters, *slopes, *d_filters, *scratch;
-    real *hidden, *gate, *d_hidden;       // of MLP_s
-    real *invariants, *d_invariants;      // [pairs padded degrees]
-  };
-
   real* take(std::size_t count) { return arena_.take<real>(count); }
   real* zeros(std::size_t count) { return arena_.zeros<real>(count); }
   std::size_t rows(int width) const { return std::size_t(n_) * width; }
   int degree_row() const { return padded(harmonics_.n_degrees()); }
 
-  PairView<real> view(int first, int p) const {
+  PairView<real> view(std::size_t k, int first, int p) const {
     return {pairs_.i[first + p], pairs_.j[first + p], envelope_[first + p],
             pairs_.unit + 3 * (first + p),
-            block_.filters + std::size_t(p) * split_.filter_row()};
+            kept_[k].block.filters + std::size_t(p) * split_.filter_row()};
   }
 
-  // Filters of some pairs, with derivatives by the distance on the way back.
+  // Calls ``act(first, count)`` for blocks of pairs, whose filters stand in the block.
+  template <class Act>
+  void for_blocks(std::size_t k, bool on_the_way_back, const Act& act) {
+    for (int first = 0; first < pairs_.n_pairs; first += step_) {
+      const int count = std::min(step_, pairs_.n_pairs - first);
+      if (!(keeps_filters_ && on_the_way_back)) {
+        make_filters(k, first, count, keeps_filters_ || on_the_way_back);
+      }
+      act(first, count);
+    }
+  }
+
   void make_filters(std::size_t k, int first, int count, bool with_slopes) {
     const auto& layer = net_.layers[k];
-    layer.filters.evaluate(count, pairs_.distance + first, block_.filters,
-                          with_slopes ? block_.slopes : nullptr, block_.scratch);
+    const Block& block = kept_[k].block;
+    layer.filters.evaluate(count, pairs_.distance + first, block.filters,
+                           with_slopes ? block.slopes : nullptr, scratch_);
     const real* euclidean = kept_[k].before;
     if (euclidean == nullptr) return;
     real difference[padded(24)];
@@ -97,15 +114,15 @@ class EuclideanForward : public Pass<real> {
       for (int c = 0; c < components_; c += W) {
         store<real>(difference + c, load(to + c) - load(from + c));
       }
-      harmonics_.invariants(difference, block_.invariants + p * degree_row());
+      harmonics_.invariants(difference, invariants_ + p * degree_row());
     }
-    layer.spherical_first.forward(count, block_.invariants, block_.hidden);
+    layer.spherical_first.forward(count, invariants_, hidden_);
     const int width = layer.spherical_first.outputs(), half = width / 2;
-    silu(block_.hidden, block_.gate, std::size_t(count) * width);
+    silu(hidden_, block.gate, std::size_t(count) * width);
     for (int which = 0; which < 2; ++which) {
       layer.spherical_second[which].forward.product(
-          count, block_.hidden + which * half, width,
-          block_.filters + which * split_.columns(0), split_.filter_row(), nullptr, true);
+          count, hidden_ + which * half, width, block.filters + which * split_.columns(0),
+          split_.filter_row(), nullptr, true);
     }
   }
 
@@ -131,15 +148,14 @@ class EuclideanForward : public Pass<real> {
     if (euclidean_ != nullptr) {
       std::memcpy(kept.euclidean, euclidean_, rows(components_) * sizeof(real));
     }
+    const Arena::Scope scope(arena_);
     real* change = zeros(rows(split_.columns(0)));
     const Attention<real> attention(net_, kept.maps);
-    for (int first = 0; first < pairs_.n_pairs; first += AT_ONCE) {
-      const int count = std::min(AT_ONCE, pairs_.n_pairs - first);
-      make_filters(k, first, count, false);
+    for_blocks(k, false, [&](int first, int count) {
       for (int p = 0; p < count; ++p) {
-        attention.receive(view(first, p), change, kept.euclidean);
+        attention.receive(view(k, first, p), change, kept.euclidean);
       }
-    }
+    });
     const int width = split_.width[0], padded = split_.padded_[0];
     for (int a = 0; a < n_; ++a) {
       for (int h = 0; h < split_.count[0]; ++h) {
@@ -156,8 +172,17 @@ class EuclideanForward : public Pass<real> {
     normalize(layer.norm_1, kept.norm_1);
     refine(layer.residual_1, kept.residual_1);
     const int joined_row = row_ + degree_row();
-    real* joined = take(rows(joined_row));
     kept.gain = take(rows(joined_row));
+    euclidean_ = take(rows(components_));
+    exchange(layer, kept, joined_row);
+    refine(layer.residual_2, kept.residual_2);
+    normalize(layer.norm_2, kept.norm_2);
+  }
+
+  void exchange(const typename Euclidean<real>::Layer& layer, const Kept& kept,
+                int joined_row) {
+    const Arena::Scope scope(arena_);
+    real* joined = take(rows(joined_row));
     for (int a = 0; a < n_; ++a) {
       real* to = joined + std::size_t(a) * joined_row;
       std::memcpy(to, scalars_ + std::size_t(a) * row_, row_ * sizeof(real));
@@ -165,7 +190,6 @@ class EuclideanForward : public Pass<real> {
       harmonics_.invariants(kept.euclidean + std::size_t(a) * components_, to + row_);
     }
     layer.exchange.forward(n_, joined, kept.gain);
-    real* euclidean = take(rows(components_));
     for (int a = 0; a < n_; ++a) {
       const real* gain = kept.gain + std::size_t(a) * joined_row;
       real* to = scalars_ + std::size_t(a) * row_;
@@ -173,12 +197,9 @@ class EuclideanForward : public Pass<real> {
       const std::size_t at = std::size_t(a) * components_;
       for (int c = 0; c < components_; c += W) {
         const vec<real> of = harmonics_.spread(gain + row_, harmonics_.members(), c);
-        store<real>(euclidean + at + c, load(kept.euclidean + at + c) * (real(1) + of));
+        store<real>(euclidean_ + at + c, load(kept.euclidean + at + c) * (real(1) + of));
       }
     }
-    euclidean_ = euclidean;
-    refine(layer.residual_2, kept.residual_2);
-    normalize(layer.norm_2, kept.norm_2);
   }
 
   void normalize(const LayerNorm<real>& norm, Norm& kept) {
@@ -190,6 +211,7 @@ class EuclideanForward : public Pass<real> {
   void refine(const ResidualMLP<real>& residual, Gates& kept) {
     if (!residual.exists) return;
     kept = {take(rows(row_)), take(rows(row_))};
+    const Arena::Scope scope(arena_);
     real* inner = take(rows(row_));
     real* hidden = take(rows(row_));
     std::memcpy(inner, scalars_, rows(row_) * sizeof(real));
@@ -197,7 +219,9 @@ class EuclideanForward : public Pass<real> {
     residual.first.forward(n_, inner, hidden);
     silu(hidden, kept.inner, rows(row_));
     residual.second.forward(n_, hidden, inner);
-    for (std::size_t k = 0; k < rows(row_); k += W) add_to<real>(scalars_ + k, load(inner + k));
+    for (std::size_t k = 0; k < rows(row_); k += W) {
+      add_to<real>(scalars_ + k, load(inner + k));
+    }
   }
 
  protected:
@@ -208,7 +232,10 @@ class EuclideanForward : public Pass<real> {
   Arena& arena_;
   const int n_, row_, components_;
   std::vector<Kept> kept_;
-  Block block_{};
+  const bool keeps_filters_;
+  const int step_;  // pairs of a block
+  // of a block of pairs
+  real *d_filters_, *scratch_, *hidden_, *invariants_, *d_invariants_;
   real *envelope_, *envelope_slope_;
   real* scalars_ = nullptr;
   real* euclidean_ = nullptr;

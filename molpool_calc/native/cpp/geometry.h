@@ -2,6 +2,7 @@
 // needs the same filters, which are most of the arithmetic.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "vectors.h"
@@ -50,32 +51,43 @@ inline void all_pairs(const Batch<real>& batch, const Range& range, const Act& a
 // Of an atom and its own image, that of the pair in the other direction is left out.
 template <class real>
 inline bool is_ahead(const real* shift) {
-  if (shift == nullptr) return false;
   for (int k = 0; k < 3; ++k) {
     if (shift[k] != 0) return shift[k] > 0;
   }
   return false;
 }
 
-// The same of pairs that are listed in both directions.
+// The same of pairs that are listed in both directions. Which of them come first is no
+// guess for the processor, as there is no branch: half of them would go the other way.
 template <class real, class Act>
 inline void listed_pairs(const Batch<real>& batch, const Range& range, const Act& act) {
-  for (std::int64_t p = range.first_pair; p < range.last_pair; ++p) {
-    const std::int64_t a = batch.center[p], b = batch.neighbor[p];
-    const real* shift = batch.shift == nullptr ? nullptr : batch.shift + 3 * p;
-    if (b < a || (a == b && !is_ahead(shift))) continue;
-    real between[3];
-    for (int x = 0; x < 3; ++x) {
-      between[x] = batch.positions[3 * b + x] - batch.positions[3 * a + x];
+  constexpr int AT_ONCE = 256;
+  std::int64_t chosen[AT_ONCE];
+  for (std::int64_t first = range.first_pair; first < range.last_pair; first += AT_ONCE) {
+    const std::int64_t last = std::min(first + AT_ONCE, range.last_pair);
+    int count = 0;
+    for (std::int64_t p = first; p < last; ++p) {
+      const std::int64_t a = batch.center[p], b = batch.neighbor[p];
+      bool is_first = b > a;
+      if (a == b) is_first = batch.shift != nullptr && is_ahead(batch.shift + 3 * p);
+      chosen[count] = p;
+      count += is_first;
     }
-    if (shift != nullptr) {
-      const real* cell = batch.cell + 9 * batch.system[a];
-      for (int k = 0; k < 3; ++k) {
-        for (int x = 0; x < 3; ++x) between[x] += shift[k] * cell[3 * k + x];
+    for (int k = 0; k < count; ++k) {
+      const std::int64_t p = chosen[k], a = batch.center[p], b = batch.neighbor[p];
+      real between[3];
+      for (int x = 0; x < 3; ++x) {
+        between[x] = batch.positions[3 * b + x] - batch.positions[3 * a + x];
       }
+      if (batch.shift != nullptr) {
+        const real *shift = batch.shift + 3 * p, *cell = batch.cell + 9 * batch.system[a];
+        for (int m = 0; m < 3; ++m) {
+          for (int x = 0; x < 3; ++x) between[x] += shift[m] * cell[3 * m + x];
+        }
+      }
+      act(static_cast<int>(a - range.first_atom), static_cast<int>(b - range.first_atom),
+          between);
     }
-    act(static_cast<int>(a - range.first_atom), static_cast<int>(b - range.first_atom),
-        between);
   }
 }
 
