@@ -80,6 +80,21 @@ def test_cells_get_stress_also_where_atoms_see_their_own_images(
     assert_same(found, engine.evaluate(batch, pairs, asked), asked, 1e-11)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_computed_once_more_for_the_gradient_is_as_it_was(
+    native_library, variant, monkeypatch
+):
+    potential = engine_of(variant, torch.float32).potential
+    batch = batch_of(glycol(), ethanol(), dtype=torch.float32)
+    pairs = neighbor_list(batch, potential.cutoff)
+    assert pairs.center.shape[0] > 200  # several blocks
+    kept = Code(native_library, potential).evaluate(batch, pairs, ASKED)
+    monkeypatch.setattr("molpool_calc.native.archive.MOST_KEPT", 0)
+    again = Code(native_library, potential).evaluate(batch, pairs, ASKED)
+    assert torch.equal(again.forces, kept.forces)
+    assert torch.equal(again.energies, kept.energies)
+
+
 def test_what_a_molecule_gets_does_not_depend_on_the_others(native_library):
     code = Code(native_library, engine_of("pyg", torch.float32).potential)
     structures = [ethanol(), molecule("C6H6"), molecule("H2O"), glycol()]

@@ -30,6 +30,9 @@ from molpool_calc.potential import NeuralPotential
 ACTIVATIONS = ("silu", "shifted-softplus")
 BASES = ("gaussian", "bessel", "physnet", "bernstein")
 """Choices in the order of the code's enumerations."""
+MOST_KEPT = 40_000
+"""Messages of DimeNet++ of which all is kept for the gradient, 30 kB each with the
+published widths; of more it is computed once more, in a third of the memory."""
 
 
 def archive_of(potential: NeuralPotential) -> Archive:
@@ -100,6 +103,7 @@ def _dimenet(network: DimeNetPlusPlus) -> Settings:
         "n_interactions": len(network.interactions),
         "n_spherical": network.n_spherical,
         "angle_at_end": int(network.angle_at == "end"),
+        "most_kept": MOST_KEPT,
         "cutoff": network.cutoff,
         "smallest": MIN_SCALED,
         "power": bases.power,

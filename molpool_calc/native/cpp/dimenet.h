@@ -150,7 +150,8 @@ class DimeNet final : public Network<real> {
       : n_features_(archive.integer("n_features")),
         width(archive.integer("n_hidden")), row(padded(width)),
         n_orders(archive.integer("n_spherical")),
-        at_end(archive.integer("angle_at_end") != 0), bases(archive) {
+        at_end(archive.integer("angle_at_end") != 0),
+        most_kept(archive.integer("most_kept")), bases(archive) {
     const int blocks = archive.integer("n_interactions"), n_radial = bases.n_radial();
     for (int k = 0; k < blocks; ++k) {
       interactions.emplace_back(archive, "interactions." + std::to_string(k), width,
@@ -174,6 +175,7 @@ class DimeNet final : public Network<real> {
   const int width, row;  // of messages, and numbers from one row to the next
   const int n_orders;    // Legendre polynomials
   const bool at_end;     // where angles are
+  const int most_kept;   // rows of which all slopes are kept
   const BesselBases<real> bases;
   std::vector<Interaction<real>> interactions;
   std::vector<OutputBlock<real>> outputs;

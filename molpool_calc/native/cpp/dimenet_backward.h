@@ -17,6 +17,10 @@ class DimeNetPass final : public DimeNetForward<real> {
     for (std::size_t k = kept_.size(); k-- > 0;) {
       in_blocks(edges_.n, [&](int first, int count) {
         back_collect(k + 1, first, count, dm);
+        if (!keeps_) {
+          send(k, first, count);
+          change(k, first, count);
+        }
         back_change(k, first, count, dm, d_source);
       });
       // ∂E/∂received stands where it stood, and ∂E/∂sent will
@@ -37,7 +41,8 @@ class DimeNetPass final : public DimeNetForward<real> {
   using Base::messages_, Base::net_, Base::outputs_, Base::pairs_, Base::row_, Base::W;
   using Base::both_, Base::filter_, Base::filter_slope_, Base::hidden_, Base::other_;
   using Base::embed_slope_, Base::inner_slope_;
-  using Base::in_blocks, Base::make_filter, Base::overlap, Base::rows;
+  using Base::change, Base::in_blocks, Base::keeps_, Base::make_filter, Base::overlap;
+  using Base::rows, Base::send, Base::slope_at;
 
   void back_collect(std::size_t block, int first, int count, real* dm) {
     const auto& gate = net_.outputs[block].gate;
@@ -69,8 +74,8 @@ class DimeNetPass final : public DimeNetForward<real> {
           overlap(hidden_ + here, kept.other + at + here, filter_slope_ + here);
       for (int f = 0; f < row_; f += W) {
         const std::size_t to = 2 * (at + here) + row_ + f;
-        store<real>(d_source + to, load(hidden_ + here + f) * load(filter_ + here + f) *
-                                       load(kept.source_slope + to));
+        const vec<real> by_other = load(hidden_ + here + f) * load(filter_ + here + f);
+        store<real>(d_source + to, by_other * load(d_source + to));
       }
     }
     layer.source.backward(count, d_source + 2 * at, dm + at, true);
@@ -86,24 +91,27 @@ class DimeNetPass final : public DimeNetForward<real> {
     const auto& layer = net_.interactions[k];
     Kept& kept = kept_[k];
     const std::size_t at = std::size_t(first) * row_, size = std::size_t(count) * row_;
+    const std::size_t slopes_at = slope_at(first);
     const auto residuals = [&](const auto& layers, const auto& slopes, real* dx) {
       for (std::size_t n = layers.size(); n-- > 0;) {
-        scaled(dx, slopes[n].second + at, hidden_, size);
+        scaled(dx, slopes[n].second + slopes_at, hidden_, size);
         layers[n].second.backward(count, hidden_, other_);
-        multiply(other_, slopes[n].first + at, size);
+        multiply(other_, slopes[n].first + slopes_at, size);
         layers[n].first.backward(count, other_, dx, true);
       }
     };
     residuals(layer.after, kept.after, dm + at);
-    scaled(dm + at, kept.skip_slope + at, hidden_, size);
+    scaled(dm + at, kept.skip_slope + slopes_at, hidden_, size);
     layer.skip.backward(count, hidden_, both_);
     residuals(layer.before, kept.before, both_);
     for (int e = 0; e < count; ++e) {
       const std::size_t here = std::size_t(e) * row_;
-      scaled(both_ + here, kept.source_slope + 2 * (at + here), d_source + 2 * (at + here),
-             row_);
+      const real* slope = kept.source_slope + 2 * (slopes_at + here);
+      scaled(both_ + here, slope, d_source + 2 * (at + here), row_);
+      // the other half waits for what arrives
+      std::memcpy(d_source + 2 * (at + here) + row_, slope + row_, row_ * sizeof(real));
     }
-    multiply(both_, kept.up_slope + at, size);
+    multiply(both_, kept.up_slope + slopes_at, size);
     layer.up.backward(count, both_, kept.received + std::size_t(first) * layer.up.inputs());
   }
 

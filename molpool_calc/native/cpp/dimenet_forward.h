@@ -3,7 +3,8 @@
 //
 // A block of rows goes through all layers of an interaction before the next one, so that
 // what lies between the layers stays in the cache. Of each layer the slope of its
-// activation is kept.
+// activation is kept, unless there are so many rows that memory may not suffice: then the
+// way back computes each block once more.
 #pragma once
 
 #include "arriving.h"
@@ -18,7 +19,8 @@ class DimeNetForward : public Pass<real> {
       : net_(network), pairs_(geometry), arena_(arena), edges_(geometry, arena),
         bases_(network.bases, geometry, edges_, arena), row_(network.row),
         outputs_(network, geometry.n_atoms, arena),
-        arriving_(network, edges_, bases_, arena), kept_(network.interactions.size()) {
+        arriving_(network, edges_, bases_, arena), kept_(network.interactions.size()),
+        keeps_(edges_.n <= network.most_kept) {
     const std::size_t block = std::size_t(AT_ONCE) * row_;
     for (real** to : {&filter_, &filter_slope_, &hidden_, &other_}) {
       *to = arena.take<real>(block);
@@ -48,9 +50,15 @@ class DimeNetForward : public Pass<real> {
   static constexpr int W = Vector<real>::width;
 
   struct Kept {
-    real *source_slope, *other, *down_slope, *sent, *received, *up_slope, *skip_slope;
+    real *sent, *received;       // of all rows
+    real *other, *down_slope;    // of all rows, or those of one interaction for all
+    // of all rows, or of one block
+    real *source_slope, *up_slope, *skip_slope;
     std::vector<std::pair<real*, real*>> before, after;  // slopes of residual layers
   };
+
+  // Where the slopes of a row begin.
+  std::size_t slope_at(int row) const { return keeps_ ? std::size_t(row) * row_ : 0; }
 
   std::size_t rows() const { return std::size_t(edges_.n) * row_; }
 
@@ -76,6 +84,59 @@ class DimeNetForward : public Pass<real> {
                bases_.radial_stride, to, row_);
   }
 
+  // Own messages, and what others get of them: silu(Lin(silu(Lin m) ⊙ filter)).
+  void send(std::size_t k, int first, int count) {
+    const auto& layer = net_.interactions[k];
+    Kept& kept = kept_[k];
+    const std::size_t at = std::size_t(first) * row_;
+    layer.source.forward(count, messages_[k] + at, both_);
+    silu(both_, kept.source_slope + 2 * slope_at(first), std::size_t(2 * count) * row_);
+    make_filter(layer.radial, first, count, bases_.radial, filter_);
+    for (int e = 0; e < count; ++e) {
+      const std::size_t here = std::size_t(e) * row_;
+      for (int f = 0; f < row_; f += W) {
+        store<real>(messages_[k + 1] + at + here + f, load(both_ + 2 * here + f));
+        const vec<real> other = load(both_ + 2 * here + row_ + f);
+        store<real>(kept.other + at + here + f, other);
+        store<real>(hidden_ + here + f, other * load(filter_ + here + f));
+      }
+    }
+    const std::size_t narrow = std::size_t(first) * layer.down.outputs();
+    layer.down.forward(count, hidden_, kept.sent + narrow);
+    silu(kept.sent + narrow, kept.down_slope + narrow,
+         std::size_t(count) * layer.down.outputs());
+  }
+
+  // x ← x + silu(y), with the slopes
+  static void add_silu(real* x, real* y, real* slope, std::size_t count) {
+    silu(y, slope, count);
+    for (std::size_t f = 0; f < count; f += W) add_to<real>(x + f, load(y + f));
+  }
+
+  // The messages after the block, of what each received and its own.
+  void change(std::size_t k, int first, int count) {
+    const auto& layer = net_.interactions[k];
+    Kept& kept = kept_[k];
+    const std::size_t at = std::size_t(first) * row_, size = std::size_t(count) * row_;
+    const std::size_t here = slope_at(first);
+    real* m = messages_[k + 1] + at;
+    layer.up.forward(count, kept.received + std::size_t(first) * layer.up.inputs(), hidden_);
+    add_silu(m, hidden_, kept.up_slope + here, size);
+    const auto residuals = [&](const auto& layers, const auto& slopes) {
+      for (std::size_t n = 0; n < layers.size(); ++n) {
+        layers[n].first.forward(count, m, hidden_);
+        silu(hidden_, slopes[n].first + here, size);
+        layers[n].second.forward(count, hidden_, other_);
+        add_silu(m, other_, slopes[n].second + here, size);
+      }
+    };
+    residuals(layer.before, kept.before);
+    layer.skip.forward(count, m, hidden_);
+    std::memcpy(m, messages_[k] + at, size * sizeof(real));
+    add_silu(m, hidden_, kept.skip_slope + here, size);
+    residuals(layer.after, kept.after);
+  }
+
   const DimeNet<real>& net_;
   Geometry<real>& pairs_;
   Arena& arena_;
@@ -85,6 +146,7 @@ class DimeNetForward : public Pass<real> {
   OutputPass<real> outputs_;
   Arriving<real> arriving_;
   std::vector<Kept> kept_;
+  const bool keeps_;
   std::vector<real*> messages_;  // before each interaction and after the last, [edges row]
   real *inner_slope_ = nullptr, *embed_slope_ = nullptr;
   real *filter_, *filter_slope_, *hidden_, *other_, *both_;  // of a block
@@ -94,21 +156,24 @@ class DimeNetForward : public Pass<real> {
     const auto& layer = net_.interactions[k];
     const std::size_t narrow = std::size_t(edges_.n) * layer.down.outputs();
     Kept& kept = kept_[k];
-    kept.source_slope = arena_.take<real>(2 * rows());
-    for (real** to : {&kept.other, &kept.up_slope, &kept.skip_slope}) {
-      *to = arena_.take<real>(rows());
-    }
-    for (real** to : {&kept.down_slope, &kept.sent, &kept.received}) {
-      *to = arena_.take<real>(narrow);
-    }
-    const auto slopes = [&](std::size_t count, std::vector<std::pair<real*, real*>>& to) {
-      for (std::size_t n = 0; n < count; ++n) {
-        real* first = arena_.take<real>(rows());
-        to.emplace_back(first, arena_.take<real>(rows()));
+    if (keeps_ || k == 0) {
+      const std::size_t count = keeps_ ? rows() : std::size_t(AT_ONCE) * row_;
+      kept.other = arena_.take<real>(rows());
+      kept.down_slope = arena_.take<real>(narrow);
+      kept.source_slope = arena_.take<real>(2 * count);
+      kept.up_slope = arena_.take<real>(count);
+      kept.skip_slope = arena_.take<real>(count);
+      for (auto* to : {&kept.before, &kept.after}) {
+        to->resize(to == &kept.before ? layer.before.size() : layer.after.size());
+        for (auto& slopes : *to) {
+          slopes = {arena_.take<real>(count), arena_.take<real>(count)};
+        }
       }
-    };
-    slopes(layer.before.size(), kept.before);
-    slopes(layer.after.size(), kept.after);
+    } else {
+      kept = kept_[0];
+    }
+    kept.sent = arena_.take<real>(narrow);
+    kept.received = arena_.take<real>(narrow);
   }
 
   // Silu(Lin[x_i, x_j, silu(Lin rbf)]); the inner part is the same in both directions.
@@ -154,58 +219,6 @@ class DimeNetForward : public Pass<real> {
         add_to<real>(to + f, load(from + f) * load(filter_ + std::size_t(e) * row_ + f));
       }
     }
-  }
-
-  // Own messages, and what others get of them: silu(Lin(silu(Lin m) ⊙ filter)).
-  void send(std::size_t k, int first, int count) {
-    const auto& layer = net_.interactions[k];
-    Kept& kept = kept_[k];
-    const std::size_t at = std::size_t(first) * row_;
-    layer.source.forward(count, messages_[k] + at, both_);
-    silu(both_, kept.source_slope + 2 * at, std::size_t(2 * count) * row_);
-    make_filter(layer.radial, first, count, bases_.radial, filter_);
-    for (int e = 0; e < count; ++e) {
-      const std::size_t here = std::size_t(e) * row_;
-      for (int f = 0; f < row_; f += W) {
-        store<real>(messages_[k + 1] + at + here + f, load(both_ + 2 * here + f));
-        const vec<real> other = load(both_ + 2 * here + row_ + f);
-        store<real>(kept.other + at + here + f, other);
-        store<real>(hidden_ + here + f, other * load(filter_ + here + f));
-      }
-    }
-    const std::size_t narrow = std::size_t(first) * layer.down.outputs();
-    layer.down.forward(count, hidden_, kept.sent + narrow);
-    silu(kept.sent + narrow, kept.down_slope + narrow,
-         std::size_t(count) * layer.down.outputs());
-  }
-
-  // x ← x + silu(y), with the slopes
-  static void add_silu(real* x, real* y, real* slope, std::size_t count) {
-    silu(y, slope, count);
-    for (std::size_t f = 0; f < count; f += W) add_to<real>(x + f, load(y + f));
-  }
-
-  // The messages after the block, of what each received and its own.
-  void change(std::size_t k, int first, int count) {
-    const auto& layer = net_.interactions[k];
-    Kept& kept = kept_[k];
-    const std::size_t at = std::size_t(first) * row_, size = std::size_t(count) * row_;
-    real* m = messages_[k + 1] + at;
-    layer.up.forward(count, kept.received + std::size_t(first) * layer.up.inputs(), hidden_);
-    add_silu(m, hidden_, kept.up_slope + at, size);
-    const auto residuals = [&](const auto& layers, const auto& slopes) {
-      for (std::size_t n = 0; n < layers.size(); ++n) {
-        layers[n].first.forward(count, m, hidden_);
-        silu(hidden_, slopes[n].first + at, size);
-        layers[n].second.forward(count, hidden_, other_);
-        add_silu(m, other_, slopes[n].second + at, size);
-      }
-    };
-    residuals(layer.before, kept.before);
-    layer.skip.forward(count, m, hidden_);
-    std::memcpy(m, messages_[k] + at, size * sizeof(real));
-    add_silu(m, hidden_, kept.skip_slope + at, size);
-    residuals(layer.after, kept.after);
   }
 };
 
