@@ -128,8 +128,8 @@ def test_all_pairs_are_made_by_the_code_itself_and_in_any_order(native_library):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"pooling": "softmax"}, "pooling SoftmaxPooling"),
-        ({"pooling": "attention"}, "pooling AttentionPooling"),
+        ({"network": "so3krates"}, "network So3krates"),
+        ({"pooling": {"kind": "attention", "legacy_padding": 9}}, "legacy_padding"),
     ],
 )
 def test_what_the_code_does_not_compute_is_named(options, part):

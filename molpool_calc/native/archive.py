@@ -18,16 +18,15 @@ from molpool_calc.heads import (
     HirshfeldHead,
     PolarizabilityHead,
 )
-from molpool_calc.heads.readout import Layers
 from molpool_calc.heads.tensors import GatedReadout
 from molpool_calc.native.names import Archive, NotCovered, Settings, envelope_of, place
+from molpool_calc.native.readouts import activation_of, readout_settings, scalars_of
 from molpool_calc.native.terms import terms_of
 from molpool_calc.networks import DimeNetPlusPlus, PaiNN, SchNet, So3kratesEuclidean
 from molpool_calc.networks.radial import BERNSTEIN_DECAY
 from molpool_calc.networks.spherical_bessel import MIN_SCALED
 from molpool_calc.potential import NeuralPotential
 
-ACTIVATIONS = ("silu", "shifted-softplus")
 BASES = ("gaussian", "bessel", "physnet", "bernstein")
 """Choices in the order of the code's enumerations."""
 MOST_KEPT = 40_000
@@ -53,6 +52,8 @@ def archive_of(potential: NeuralPotential) -> Archive:
     for name, head in potential.heads.items():
         if isinstance(head, EnergyHead):
             archive[f"{name}.reference"] = head.reference.values.cpu().numpy()
+    for k, name in enumerate(scalars_of(potential)):
+        archive |= _scalar(potential.heads[name], f"scalars.{k}.")
     return {
         name: np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
         for name, values in archive.items()
@@ -139,22 +140,26 @@ def _radial(radial: Any) -> Settings:
 
 
 def _energy(head: EnergyHead) -> Settings:
-    kind = type(head.pooling).__name__
-    if head.correction is not None or kind not in {"SumPooling", "MeanPooling"}:
-        raise NotCovered(f"the pooling {kind} of the energy")
-    if isinstance(head.after, Layers):
-        raise NotCovered("an energy that is not pooled from atomic energies")
-    settings: Settings = {"scale": head.scale, "mean": int(kind == "MeanPooling")}
-    if isinstance(head.before, Layers):
-        layers, activation = len(head.before.names), _activation(head.before)
-        return settings | {"layers": layers, "activation": activation}
-    return settings | {"layers": 0, "activation": 0}  # the one feature is the energy
+    settings = {"scale": head.scale, **readout_settings(head)}
+    if head.element_scales and settings["embedding"]:
+        raise NotCovered("element_scales of pooled features")
+    if head.correction is not None:
+        correction = readout_settings(head.correction)
+        settings |= {f"correction.{key}": value for key, value in correction.items()}
+    return settings
+
+
+def _scalar(head: Any, prefix: str) -> Archive:
+    settings = {"scale": head.scale, "shift": head.shift, **readout_settings(head)}
+    numbers = {prefix + name: np.atleast_1d(value) for name, value in settings.items()}
+    reference = head.reference.values.cpu().numpy()
+    return numbers | _weights(head, prefix) | {f"{prefix}reference": reference}
 
 
 def _dipole(head: DipoleHead) -> Settings:
     if isinstance(head.readout, GatedReadout):
         return {"vectors": 1, "epsilon": head.readout.epsilon}
-    return {"vectors": 0, "activation": _activation(head.readout)}
+    return {"vectors": 0, "activation": activation_of(head.readout)}
 
 
 def _polarizability(head: PolarizabilityHead) -> Settings:
@@ -162,12 +167,7 @@ def _polarizability(head: PolarizabilityHead) -> Settings:
 
 
 def _hirshfeld(head: HirshfeldHead) -> Settings:
-    return {"activation": _activation(head.readout)}
-
-
-def _activation(layers: Any) -> int:
-    name = layers.activation.__name__.replace("_", "-")
-    return place(ACTIVATIONS, name, "activation")
+    return {"activation": activation_of(head.readout)}
 
 
 NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {

@@ -2,7 +2,7 @@
 
 import ctypes
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -18,14 +18,15 @@ from molpool_calc.interfaces import (
 )
 from molpool_calc.native.archive import HEADS, archive_of
 from molpool_calc.native.names import Archive
+from molpool_calc.native.readouts import scalars_of
 from molpool_calc.potential import NeuralPotential
 
 COVERED = (
     *("energy", "energies", "forces", "stress", "dipole", "charges"),
     *("polarizability", "hirshfeld_ratios"),
 )
-"""Properties in the order of the code's record of results, which ends with features."""
-RESULTS = (*COVERED, "features")
+"""Properties in the order of the code's record of results."""
+RESULTS = (*COVERED, "features", "weights", "scalars")
 MESSAGE_BYTES = 512
 OUT_OF_MEMORY = 2
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -46,7 +47,7 @@ class _Batch(ctypes.Structure):
 
 
 class _Results(ctypes.Structure):
-    """``Results`` of heads.h."""
+    """``Results`` of pooled_heads.h."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in RESULTS]
 
@@ -73,7 +74,9 @@ class Code:
         self._handle = _create(library, name, archive_of(potential))
         destroy = getattr(library, f"molpool_destroy_{name}")
         weakref.finalize(self, destroy, self._handle)
-        offered = potential.properties & set(COVERED)
+        self.scalars = scalars_of(potential)
+        weights = {f"{name}_weights" for name in ("energy", *self.scalars)}
+        offered = potential.properties & {*COVERED, *self.scalars, *weights}
         if "energy" in offered:
             # cells are no matter of a potential that reaches everywhere
             has_stress = potential.extensive and isfinite(potential.cutoff)
@@ -82,7 +85,7 @@ class Code:
         heads: list[Any] = [h for h in potential.heads.values() if type(h) not in HEADS]
         self._of_features = frozenset[str]().union(
             *(head.properties for head in heads if not head.needs_vectors)
-        )
+        ) - frozenset(offered)
         self.properties = frozenset(offered) | self._of_features
 
     def evaluate(
@@ -101,7 +104,21 @@ class Code:
             demand_volume(batch.cell)
         outputs = self._outputs(batch, properties)
         arguments, held = _batch_of(batch, neighbors, self.dtype)
-        places = [outputs[n].data_ptr() if n in outputs else None for n in RESULTS]
+        weighted = ("energy", *self.scalars)
+        weights = {
+            name: torch.empty(batch.positions.shape[0], dtype=self.dtype)
+            for name in weighted
+            if f"{name}_weights" in properties
+        }
+        others = {
+            name: torch.empty(batch.systems.n_segments, dtype=torch.float64)
+            for name in self.scalars
+            if {name, f"{name}_weights"} & properties
+        }
+        tables = [_places(weights, weighted), _places(others, self.scalars)]
+        lists = [(ctypes.c_void_p * len(table))(*table) for table in tables]
+        places = _places(outputs, (*COVERED, "features"))
+        places += map(ctypes.addressof, lists)
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         failed = self._evaluate(
             self._handle,
@@ -111,14 +128,16 @@ class Code:
             message,
             ctypes.c_int64(MESSAGE_BYTES),
         )
-        del held  # until here the code has read it
+        del held, lists  # until here the code has read it
         if failed == OUT_OF_MEMORY:
             raise RuntimeError("can't allocate memory")  # as torch says it, see batches
         if failed:
             raise RuntimeError(message.value.decode())
         fields: dict[str, Any] = dict(outputs)
         features = fields.pop("features", None)
-        prediction = Prediction(**fields)
+        prediction = Prediction(
+            **fields, others=others or None, weights=weights or None
+        )
         if features is None:
             return prediction
         with torch.no_grad():
@@ -134,7 +153,7 @@ class Code:
     ) -> dict[str, Tensor]:
         systems, atoms = batch.systems.n_segments, batch.positions.shape[0]
         wanted = set(properties)
-        if wanted & {"energies", "forces", "stress"}:
+        if wanted & {"energies", "forces", "stress", "energy_weights"}:
             wanted |= {"energy"} | ({"energies"} & self.properties)
         if "stress" in wanted:
             wanted |= {"forces"}
@@ -161,6 +180,11 @@ class Code:
             for name in shapes
             if name in wanted
         }
+
+
+def _places(tensors: Mapping[str, Tensor], names: Iterable[str]) -> list[int | None]:
+    """Return where each tensor lies, ``None`` for one that is not there."""
+    return [tensors[n].data_ptr() if n in tensors else None for n in names]
 
 
 def _create(library: ctypes.CDLL, name: str, archive: Archive) -> ctypes.c_void_p:

@@ -118,11 +118,23 @@ inline void shifted_softplus(real* x, real* slope, std::size_t count) {
   }
 }
 
-enum class Activation { silu = 0, shifted_softplus = 1 };
+// x ← max(x, 0), slope ← 1 where it is positive
+template <class real>
+inline void relu(real* x, real* slope, std::size_t count) {
+  for (std::size_t k = 0; k < count; k += Vector<real>::width) {
+    const vec<real> value = load(x + k);
+    store<real>(slope + k, value > real(0) ? broadcast<real>(1) : vec<real>{});
+    store<real>(x + k, larger<real>(value, vec<real>{}));
+  }
+}
+
+enum class Activation { silu = 0, shifted_softplus = 1, relu = 2 };
 
 template <class real>
 inline void activate(Activation kind, real* x, real* slope, std::size_t count) {
-  kind == Activation::silu ? silu(x, slope, count) : shifted_softplus(x, slope, count);
+  if (kind == Activation::silu) silu(x, slope, count);
+  if (kind == Activation::shifted_softplus) shifted_softplus(x, slope, count);
+  if (kind == Activation::relu) relu(x, slope, count);
 }
 
 // gradient ← gradient · slope

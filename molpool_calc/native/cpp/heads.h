@@ -1,81 +1,9 @@
-// The heads of a potential: what ``heads.energy`` and ``heads.tensors`` compute.
+// Dipoles and polarizabilities: what ``heads.tensors`` computes.
 #pragma once
 
-#include "readouts.h"
+#include "pooled_heads.h"
 
 namespace molpool {
-
-// Where results go; null where nobody asks.
-template <class real>
-struct Results {
-  double* energy;    // [systems] eV
-  double* energies;  // [atoms] eV
-  real* forces;      // [atoms 3] eV/Å
-  real* stress;      // [systems 3 3] eV/Å³
-  real* dipole;      // [systems 3] e·Å
-  real* charges;     // [atoms] e
-  real* polarizability;  // [systems 3 3] e²Å²/eV
-  real* hirshfeld_ratios;  // [atoms]
-  real* features;        // [atoms features] of the network, for other heads
-};
-
-inline std::vector<std::string> layer_names(int count) {
-  const char* const names[] = {"first", "second", "third", "fourth", "fifth", "sixth"};
-  if (count < 0 || count > 6) throw std::invalid_argument("0 to 6 layers are possible");
-  return {names, names + count};
-}
-
-// E = scale · pool_i(ε_i) + Σ_i E⁰(Z_i), pooled by sum or mean in float64.
-template <class real>
-class EnergyHead {
- public:
-  EnergyHead(const Archive& archive, int width)
-      : scale_(archive.number("energy.scale")), mean_(archive.integer("energy.mean") != 0),
-        reference_(archive.array("energy.reference")),
-        layers_(archive, "heads.energy.before", width,
-                layer_names(archive.integer("energy.layers")),
-                static_cast<Activation>(archive.integer("energy.activation"))) {
-    factor_.assign(reference_.size(), 1.0);
-    offset_.assign(reference_.size(), 0.0);
-    if (!archive.has("heads.energy.element_factor")) return;
-    factor_ = archive.array("heads.energy.element_factor", reference_.size());
-    offset_ = archive.array("heads.energy.element_offset", reference_.size());
-  }
-
-  // Fills energies and returns ∂(Σ energies)/∂scalars, null if no forces are wanted.
-  real* apply(const Batch<real>& batch, const Range& range, const real* scalars,
-              const Results<real>& results, Arena& arena) const {
-    const int n = range.last_atom - range.first_atom;
-    real* atomic = arena.take<real>(n);
-    const auto slopes = layers_.forward(n, scalars, atomic, arena);
-    int* sizes = arena.zeros<int>(range.last_system - range.first_system);
-    for (int a = 0; a < n; ++a) ++sizes[system_of(batch, range, a)];
-    for (int s = range.first_system; s < range.last_system; ++s) results.energy[s] = 0.0;
-    real* factors = arena.take<real>(n);
-    for (int a = 0; a < n; ++a) {
-      const std::int64_t z = batch.numbers[range.first_atom + a];
-      const double share = mean_ ? scale_ / sizes[system_of(batch, range, a)] : scale_;
-      const double energy = atomic[a] * factor_[z] + offset_[z] / scale_;
-      results.energy[batch.system[range.first_atom + a]] += share * energy + reference_[z];
-      if (results.energies != nullptr) {
-        results.energies[range.first_atom + a] = scale_ * energy + reference_[z];
-      }
-      factors[a] = static_cast<real>(share * factor_[z]);
-    }
-    if (results.forces == nullptr) return nullptr;
-    return layers_.backward(n, factors, slopes, arena);
-  }
-
- private:
-  static std::int64_t system_of(const Batch<real>& batch, const Range& range, int atom) {
-    return batch.system[range.first_atom + atom] - range.first_system;
-  }
-
-  double scale_;
-  bool mean_;
-  std::vector<double> reference_, factor_, offset_;
-  AtomicNumbers<real> layers_;
-};
 
 // r_i − r_COM of the atoms of a range.
 template <class real>

@@ -155,6 +155,12 @@ class Packed {
 class Parts {
  public:
   Parts(std::initializer_list<int> widths) : widths_(widths) {}
+  // Parts of one width.
+  static Parts alike(int count, int width) {
+    Parts parts{};
+    parts.widths_.assign(count, width);
+    return parts;
+  }
 
   int width() const {
     int total = 0;

@@ -41,6 +41,9 @@ class Potential {
     if (archive.has("hirshfeld.activation")) {
       hirshfeld_ = std::make_unique<HirshfeldHead<real>>(archive, width);
     }
+    for (int k = 0; archive.has("scalars." + std::to_string(k) + ".scale"); ++k) {
+      scalars_.emplace_back(archive, "scalars." + std::to_string(k), width);
+    }
   }
 
   // Systems are split evenly over threads, each of which has memory of its own. What a
@@ -90,6 +93,11 @@ class Potential {
     }
     if (results.polarizability != nullptr) {
       polarizability_->apply(batch, range, features, results, *arena);
+    }
+    for (std::size_t k = 0; k < scalars_.size(); ++k) {
+      if (results.scalars[k] == nullptr) continue;
+      scalars_[k].apply(batch, range, features.scalars, results.scalars[k],
+                        results.weights[1 + k], *arena);
     }
     if (results.energy != nullptr) {
       real* gradient = energy_->apply(batch, range, features.scalars, results, *arena);
@@ -221,6 +229,7 @@ class Potential {
   std::unique_ptr<DipoleHead<real>> dipole_;
   std::unique_ptr<PolarizabilityHead<real>> polarizability_;
   std::unique_ptr<HirshfeldHead<real>> hirshfeld_;
+  std::vector<ScalarHead<real>> scalars_;
   PairTerms terms_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Arena>> arenas_;
