@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 # before torch is loaded: tests share the cores, and their networks are small
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -53,35 +54,47 @@ def no_compiled_code(tmp_path_factory):
         yield
 
 
+class LibrariesBuiltOnDemand(library.Libraries):
+    """Libraries of native code that are built when a test first loads them."""
+
+    build = library.Libraries.build  # the real one, whatever a test puts in its place
+
+    def load(self, variant):
+        path = self.path(variant)
+        lock = path.with_suffix(".lock")
+        while not path.is_file():
+            try:
+                lock.mkdir(parents=True)
+            except FileExistsError:  # another worker builds it
+                time.sleep(0.1)
+            else:
+                try:
+                    self.build(variant)
+                finally:
+                    lock.rmdir()
+        return super().load(variant)
+
+
 @pytest.fixture(scope="session")
-def native_library_path(tmp_path_factory):
-    """Compile the code of ``molpool_calc.native`` once for all tests and workers."""
+def native_library(tmp_path_factory):
+    """Native code for all tests, in a folder that the workers of a run share."""
     if library.compiler() is None:
         pytest.skip("there is no C++ compiler")
-    # the folder that the workers of one run have in common
-    path = library.library_path(tmp_path_factory.getbasetemp().parent)
-    if not path.is_file():
-        library.build_library(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def native_library(native_library_path):
-    """Return the loaded library."""
-    return library.load_library(native_library_path)
+    return LibrariesBuiltOnDemand(tmp_path_factory.getbasetemp().parent)
 
 
 @pytest.fixture
-def native_builds(native_library_path, monkeypatch, tmp_path):
+def native_builds(native_library, monkeypatch, tmp_path):
     """Let a test build native code, which takes the library of all; note the builds."""
     started = []
 
-    def build(target):
-        started.append(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(native_library_path)
+    def build(self, variant):
+        started.append(variant)
+        native_library.load(variant)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path(variant).symlink_to(native_library.path(variant))
 
     monkeypatch.setattr(engine, "cache_folder", lambda: tmp_path / "native")
     monkeypatch.setattr(native, "compiler", lambda: "g++")
-    monkeypatch.setattr(native, "build_library", build)
+    monkeypatch.setattr(native.Libraries, "build", build)
     return started

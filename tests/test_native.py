@@ -24,7 +24,7 @@ from molpool_calc.compilation.engine import CompiledEngine, make_engine, prepare
 from molpool_calc.compilation.native import NativeCode, Refused, covers, verify
 from molpool_calc.engine import EagerEngine
 from molpool_calc.native import library
-from molpool_calc.native.archive import archive_of
+from molpool_calc.native.archive import archive_of, variant_of
 from molpool_calc.native.code import COVERED, Code
 from molpool_calc.native.names import NotCovered
 from molpool_calc.neighbors import complete_pairs, dense_pairs, neighbor_list
@@ -250,8 +250,10 @@ def test_what_failed_once_is_not_tried_again(
         native_builds.append("tried")
         raise (library.CannotBuild if fault == "does not compile" else Refused)(fault)
 
-    what = "build_library" if fault == "does not compile" else "verify"
-    monkeypatch.setattr(choosing, what, fail)
+    if fault == "does not compile":
+        monkeypatch.setattr(choosing.Libraries, "build", fail)
+    else:
+        monkeypatch.setattr(choosing, "verify", fail)
     for _ in range(2):
         assert NativeCode(engine_of(), "now", tmp_path).find(ASKED) is None
     assert native_builds.count("tried") == 1
@@ -259,13 +261,25 @@ def test_what_failed_once_is_not_tried_again(
 
 
 def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
+    libraries = library.Libraries(tmp_path)
+    variant = variant_of(engine_of().potential)
     monkeypatch.setattr(library, "compiler", lambda: "/bin/false")
     with pytest.raises(library.CannotBuild, match="false failed"):
-        library.build_library(tmp_path / "native.so")
+        libraries.build(variant)
     monkeypatch.setattr(library, "compiler", lambda: None)
     with pytest.raises(library.CannotBuild, match="was found"):
-        library.build_library(tmp_path / "native.so")
+        libraries.build(variant)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_network_and_type_of_numbers_has_a_library(tmp_path):
+    libraries = library.Libraries(tmp_path)
+    made = {
+        libraries.path(variant_of(engine_of(network, dtype).potential)).name
+        for network in ("painn", "schnet", "dimenet++", "so3krates-euclidean")
+        for dtype in TOLERANCES
+    }
+    assert len(made) == 8
 
 
 def test_neither_a_gpu_nor_never_takes_it(native_builds, tmp_path):

@@ -19,14 +19,12 @@ from molpool_calc.compilation.request import Request
 from molpool_calc.compilation.structures import random_batch
 from molpool_calc.engine import EagerEngine
 from molpool_calc.interfaces import AtomsBatch, Prediction
-from molpool_calc.native.archive import archive_of
+from molpool_calc.native.archive import archive_of, variant_of
 from molpool_calc.native.code import COVERED, Code
 from molpool_calc.native.library import (
     CannotBuild,
-    build_library,
+    Libraries,
     compiler,
-    library_path,
-    load_library,
 )
 from molpool_calc.native.names import NotCovered
 from molpool_calc.potential import NeuralPotential
@@ -56,6 +54,7 @@ class NativeCode:
 
     def __init__(self, eager: EagerEngine, mode: str, folder: Path) -> None:
         self.eager, self.mode, self.folder = eager, mode, folder
+        self.libraries = Libraries(folder)
         self.code: Code | None = None
         self._count = 0
         self.thread: Thread | None = None
@@ -76,27 +75,38 @@ class NativeCode:
         if self.mode == "auto" and self._count % POLL:
             self._count += 1  # between two looks at the disk
             return
-        path = library_path(self.folder)
+        path = self._path()
         if not path.is_file() and self._can_build():
             if self.mode == "auto":
-                self._build_beside(path)
+                self._build_beside()
                 return
             if self.mode == "now":
-                note_failure(path, lambda: build_library(path))
+                self._build()
         self.is_open = False  # what is found now is what there is
         if path.is_file():
             self.code = self._verified(path)
 
     def _can_build(self) -> bool:
-        path = library_path(self.folder)
+        path = self._path()
         absent = not path.is_file() and not refusal_path(path).is_file()
         return absent and compiler() is not None
 
-    def _build_beside(self, path: Path) -> None:
+    def _path(self) -> Path:
+        return self.libraries.path(variant_of(self.eager.potential))
+
+    def _build(self) -> None:
+        """Build, or note why it failed, so that it is not tried again."""
+        try:
+            self.libraries.build(variant_of(self.eager.potential))
+        except CannotBuild as error:
+            _write(refusal_path(self._path()), str(error))
+        except OSError:  # a read-only home, say: nothing is lost but speed
+            pass
+
+    def _build_beside(self) -> None:
         self._count += 1
         if self.thread is None and self._count >= PATIENCE:
-            build = (path, lambda: build_library(path))
-            self.thread = Thread(target=note_failure, args=build, daemon=True)
+            self.thread = Thread(target=self._build, daemon=True)
             self.thread.start()
         elif self.thread is not None and not self.thread.is_alive():
             self.mode = "cached"  # a second build would end as the first
@@ -108,7 +118,7 @@ class NativeCode:
         if refusal_path(note).is_file():
             return None
         try:
-            code = Code(load_library(path), potential)
+            code = Code(self.libraries, potential)
             if not note.is_file():
                 verify(code, self.eager)
                 note.touch()
@@ -206,16 +216,6 @@ def _median(call: Callable[[], Prediction], repeats: int = 7) -> float:
 def refusal_path(target: Path) -> Path:
     """Return where the reason stands why there is no code."""
     return target.with_suffix(".refused")
-
-
-def note_failure(target: Path, build: Callable[[], None]) -> None:
-    """Build, or note why it failed, so that it is not tried again."""
-    try:
-        build()
-    except CannotBuild as error:
-        _write(refusal_path(target), str(error))
-    except OSError:  # a read-only home, say: nothing is lost but speed
-        pass
 
 
 def _write(path: Path, reason: str) -> None:

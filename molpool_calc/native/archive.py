@@ -6,9 +6,10 @@ it does not know are left out, and with them what they give.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from molpool_calc.elements import mass_table
@@ -19,6 +20,7 @@ from molpool_calc.heads import (
     PolarizabilityHead,
 )
 from molpool_calc.heads.tensors import GatedReadout
+from molpool_calc.native.library import Variant
 from molpool_calc.native.names import Archive, NotCovered, Settings, envelope_of, place
 from molpool_calc.native.readouts import activation_of, readout_settings, scalars_of
 from molpool_calc.native.terms import terms_of
@@ -60,6 +62,15 @@ def archive_of(potential: NeuralPotential) -> Archive:
     }
 
 
+def variant_of(potential: NeuralPotential) -> Variant:
+    """Return which library computes a potential that is covered."""
+    name, header = CLASSES[type(potential.network)]
+    real: Literal["float", "double"] = (
+        "float" if potential.dtype == torch.float32 else "double"
+    )
+    return Variant(network=name, header=header, real=real)
+
+
 def _weights(module: nn.Module, prefix: str) -> Archive:
     return {
         prefix + name: tensor.detach().cpu().double().numpy()
@@ -75,7 +86,6 @@ def _of_network(network: nn.Module) -> Settings:
 
 def _painn(network: PaiNN) -> Settings:
     return {
-        "painn": 1,
         "n_features": network.n_features,
         "n_interactions": len(network.messages),
         "epsilon": network.epsilon,
@@ -86,7 +96,6 @@ def _painn(network: PaiNN) -> Settings:
 
 def _schnet(network: SchNet) -> Settings:
     return {
-        "schnet": 1,
         "n_features": network.n_features,
         "n_filters": network.n_filters,
         "n_interactions": len(network.interactions),
@@ -98,7 +107,6 @@ def _schnet(network: SchNet) -> Settings:
 def _dimenet(network: DimeNetPlusPlus) -> Settings:
     bases = network.bases
     return {
-        "dimenet": 1,
         "n_features": network.n_features,
         "n_hidden": network.embedding.embedding_dim,
         "n_interactions": len(network.interactions),
@@ -117,7 +125,6 @@ def _dimenet(network: DimeNetPlusPlus) -> Settings:
 def _euclidean(network: So3kratesEuclidean) -> Settings:
     degrees = {f"degree.{degree}": 1 for degree in network.degrees}
     return {
-        "euclidean": 1,
         "n_features": network.n_features,
         "n_interactions": len(network.layers),
         "n_heads": network.n_heads,
@@ -176,6 +183,13 @@ NETWORKS: dict[type[Any], Callable[[Any], Settings]] = {
     SchNet: _schnet,
     So3kratesEuclidean: _euclidean,
 }
+CLASSES = {
+    DimeNetPlusPlus: ("DimeNet", "dimenet_backward.h"),
+    PaiNN: ("PaiNN", "painn_backward.h"),
+    SchNet: ("SchNet", "schnet.h"),
+    So3kratesEuclidean: ("Euclidean", "euclidean_backward.h"),
+}
+"""Class and header of each network in the code."""
 HEADS: dict[type[Any], Callable[[Any], Settings]] = {
     EnergyHead: _energy,
     DipoleHead: _dipole,

@@ -16,7 +16,8 @@ from molpool_calc.interfaces import (
     NeighborList,
     Prediction,
 )
-from molpool_calc.native.archive import HEADS, archive_of
+from molpool_calc.native.archive import HEADS, archive_of, variant_of
+from molpool_calc.native.library import Libraries
 from molpool_calc.native.names import Archive
 from molpool_calc.native.readouts import scalars_of
 from molpool_calc.potential import NeuralPotential
@@ -29,7 +30,6 @@ COVERED = (
 RESULTS = (*COVERED, "features", "weights", "scalars")
 MESSAGE_BYTES = 512
 OUT_OF_MEMORY = 2
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class _Batch(ctypes.Structure):
@@ -59,7 +59,7 @@ class Code:
     the compiled network.
 
     Args:
-        library: as ``load_library`` gives it.
+        libraries: where that of the network was built.
         potential: on the CPU; its weights are copied.
 
     Raises:
@@ -67,13 +67,13 @@ class Code:
         ValueError: its weights have other sizes than its settings say.
     """
 
-    def __init__(self, library: ctypes.CDLL, potential: NeuralPotential) -> None:
+    def __init__(self, libraries: Libraries, potential: NeuralPotential) -> None:
         self.dtype = potential.dtype
-        name = DTYPES[self.dtype]
-        self._evaluate = getattr(library, f"molpool_evaluate_{name}")
-        self._handle = _create(library, name, archive_of(potential))
-        destroy = getattr(library, f"molpool_destroy_{name}")
-        weakref.finalize(self, destroy, self._handle)
+        archive = archive_of(potential)
+        library = libraries.load(variant_of(potential))
+        self._evaluate = library.molpool_evaluate
+        self._handle = _create(library, archive)
+        weakref.finalize(self, library.molpool_destroy, self._handle)
         self.scalars = scalars_of(potential)
         weights = {f"{name}_weights" for name in ("energy", *self.scalars)}
         offered = potential.properties & {*COVERED, *self.scalars, *weights}
@@ -187,11 +187,11 @@ def _places(tensors: Mapping[str, Tensor], names: Iterable[str]) -> list[int | N
     return [tensors[n].data_ptr() if n in tensors else None for n in names]
 
 
-def _create(library: ctypes.CDLL, name: str, archive: Archive) -> ctypes.c_void_p:
+def _create(library: ctypes.CDLL, archive: Archive) -> ctypes.c_void_p:
     count, handle = len(archive), ctypes.c_void_p()
     message = ctypes.create_string_buffer(MESSAGE_BYTES)
     pointers = [values.ctypes.data for values in archive.values()]
-    failed = getattr(library, f"molpool_create_{name}")(
+    failed = library.molpool_create(
         ctypes.c_int64(count),
         (ctypes.c_char_p * count)(*(key.encode() for key in archive)),
         (ctypes.c_void_p * count)(*pointers),

@@ -1,4 +1,7 @@
-"""The compiled code: built once for a machine, kept in the user's cache, loaded."""
+"""The compiled code: built once for a machine, kept in the user's cache, loaded.
+
+There is a library for each network and type of numbers, so that a build takes seconds.
+"""
 
 import ctypes
 import hashlib
@@ -7,8 +10,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 SOURCES = Path(__file__).parent / "cpp"
 COMPILERS = ("g++", "c++", "clang++")
@@ -16,6 +21,15 @@ FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math"),
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """What a library computes: ``network`` is a class of the code, in ``header``."""
+
+    network: str
+    header: str
+    real: Literal["float", "double"]
 
 
 class CannotBuild(RuntimeError):
@@ -26,15 +40,6 @@ def compiler() -> str | None:
     """Return the path of a C++ compiler, if there is one."""
     found = map(shutil.which, COMPILERS)
     return next((path for path in found if path is not None), None)
-
-
-def library_path(folder: Path) -> Path:
-    """Return where the library of these sources and this processor is kept."""
-    digest = hashlib.sha256()
-    for path in sorted(SOURCES.iterdir()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update("\n".join((*FLAGS, processor())).encode())
-    return folder / f"native-{digest.hexdigest()[:24]}.so"
 
 
 @cache
@@ -49,28 +54,54 @@ def processor() -> str:
     return "\n".join([platform.machine(), *dict.fromkeys(facts)])
 
 
-def build_library(target: Path) -> None:
-    """Compile the sources, which takes some seconds.
+class Libraries:
+    """The libraries in a folder.
 
-    Raises:
-        CannotBuild: there is no compiler, or it failed.
-        OSError: the folder cannot be written.
+    Args:
+        folder: need not be there before something is built.
     """
-    command = compiler()
-    if command is None:
-        raise CannotBuild(f"none of {', '.join(COMPILERS)} was found")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / "native.so"
-        words = [command, *FLAGS, str(SOURCES / "entry.cpp"), "-o", str(made)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["unknown"])[0]
-            raise CannotBuild(f"{command} failed: {reason}")
-        os.replace(made, target)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, variant: Variant) -> Path:
+        """Return where the library of these sources and this processor is kept."""
+        digest = hashlib.sha256()
+        for path in sorted(SOURCES.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update("\n".join((*FLAGS, processor())).encode())
+        name = f"native-{variant.network}-{variant.real}-{digest.hexdigest()[:24]}.so"
+        return self.folder / name
+
+    def build(self, variant: Variant) -> None:
+        """Compile a library, which takes some seconds.
+
+        Raises:
+            CannotBuild: there is no compiler, or it failed.
+            OSError: the folder cannot be written.
+        """
+        command = compiler()
+        if command is None:
+            raise CannotBuild(f"none of {', '.join(COMPILERS)} was found")
+        target = self.path(variant)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            made = Path(scratch) / "native.so"
+            words = [command, *FLAGS, "-include", str(SOURCES / variant.header)]
+            words += [f"-DMOLPOOL_NETWORK={variant.network}"]
+            words += [f"-DMOLPOOL_REAL={variant.real}"]
+            words += [str(SOURCES / "entry.cpp"), "-o", str(made)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                reason = (done.stderr.strip().splitlines() or ["unknown"])[0]
+                raise CannotBuild(f"{command} failed: {reason}")
+            os.replace(made, target)
+
+    def load(self, variant: Variant) -> ctypes.CDLL:
+        """Return the loaded library; calls of it release the lock of Python."""
+        return _load(self.path(variant))
 
 
 @cache
-def load_library(path: Path) -> ctypes.CDLL:
-    """Return the loaded library; calls of it release the lock of Python."""
+def _load(path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))

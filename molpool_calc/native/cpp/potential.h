@@ -5,29 +5,16 @@
 #include <mutex>
 #include <thread>
 
-#include "dimenet_backward.h"
-#include "euclidean_backward.h"
 #include "hirshfeld.h"
-#include "painn_backward.h"
 #include "pair_terms.h"
-#include "schnet.h"
 
 namespace molpool {
-
-template <class real>
-std::unique_ptr<Network<real>> make_network(const Archive& archive) {
-  if (archive.has("painn")) return std::make_unique<PaiNN<real>>(archive);
-  if (archive.has("schnet")) return std::make_unique<SchNet<real>>(archive);
-  if (archive.has("dimenet")) return std::make_unique<DimeNet<real>>(archive);
-  if (archive.has("euclidean")) return std::make_unique<Euclidean<real>>(archive);
-  throw std::invalid_argument("missing: the kind of the network");
-}
 
 template <class real>
 class Potential {
  public:
   explicit Potential(const Archive& archive)
-      : network_(make_network<real>(archive)), terms_(archive) {
+      : network_(std::make_unique<MOLPOOL_NETWORK<real>>(archive)), terms_(archive) {
     const int width = network_->n_features();
     if (archive.has("energy.scale")) {
       energy_ = std::make_unique<EnergyHead<real>>(archive, width);
