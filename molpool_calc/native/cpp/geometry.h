@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vectors.h"
+#include "team.h"
 
 namespace molpool {
 
@@ -112,10 +112,12 @@ struct Geometry {
   real* unit;        // [pairs 3] from i to j
   real* d_distance;  // ∂E/∂r, summed up by the network
   real* d_unit;      // [pairs 3] ∂E/∂û
+  Team& team;        // who works on it
 
-  Geometry(const Batch<real>& batch, const Range& range, double cutoff, Arena& arena)
+  Geometry(const Batch<real>& batch, const Range& range, double cutoff, Team& team)
       : batch(batch), range(range), n_atoms(range.last_atom - range.first_atom), n_pairs(0),
-        numbers(batch.numbers + range.first_atom) {
+        numbers(batch.numbers + range.first_atom), team(team) {
+    Arena& arena = team.arena(0);
     const std::size_t most = batch.n_dense > 0
                                  ? std::size_t(n_atoms) * batch.n_dense / 2
                                  : std::size_t(range.last_pair - range.first_pair);

@@ -32,6 +32,7 @@ class Network {
   virtual ~Network() = default;
   virtual double cutoff() const = 0;  // Å
   virtual int n_features() const = 0;
+  // ``arena``: of the first member of the team, for what lasts to the end of the pass.
   // ``wants_vectors``: whether the vectors of the last round are needed.
   virtual std::unique_ptr<Pass<real>> begin(Geometry<real>& geometry, Arena& arena,
                                             bool wants_vectors) const = 0;

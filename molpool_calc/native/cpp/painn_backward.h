@@ -11,6 +11,8 @@ class PaiNNPass final : public PaiNNForward<real> {
   using PaiNNForward<real>::PaiNNForward;
 
   void backward(real* ds) override {
+    const std::size_t n_sums = std::size_t(4) * pairs_.n_pairs;
+    sums_ = zeros(n_sums * (n_slices_ - 1));
     real* dv = take(rows(3));
     real* other = take(rows(3));
     for (std::size_t k = kept_.size(); k-- > 0;) {
@@ -19,30 +21,36 @@ class PaiNNPass final : public PaiNNForward<real> {
       back_receive(k, ds, dv, other);
       std::swap(dv, other);
     }
+    for (int rank = 1; rank < n_slices_; ++rank) {
+      const Slice slice = slice_of(rank);
+      for (int p = 0; p < pairs_.n_pairs; ++p) pairs_.d_distance[p] += slice.d_distance[p];
+      for (int p = 0; p < 3 * pairs_.n_pairs; ++p) pairs_.d_unit[p] += slice.d_unit[p];
+    }
   }
 
  private:
   typedef PaiNNForward<real> Base;
   using typename Base::Kept;
+  using typename Base::Slice;
   using Base::arena_, Base::kept_, Base::n_, Base::net_, Base::pairs_, Base::row_, Base::W;
+  using Base::n_slices_, Base::slice_of, Base::sums_;
   using Base::for_atoms, Base::for_pairs, Base::rows, Base::take, Base::zeros;
 
   // From gradients by what came after the update to those by what came before, in
   // place; ``blank``: there is none by the vectors yet.
   void back_update(std::size_t k, real* ds, real* dv, bool blank) {
-    for_atoms([&](int first, int count) {
+    for_atoms([&](int first, int count, Arena& arena) {
       back_update(net_.layers[k], kept_[k].from(first, row_), count, ds + rows(1, first),
-                  dv + rows(3, first), blank);
+                  dv + rows(3, first), blank, arena);
     });
   }
 
   void back_update(const typename PaiNN<real>::Layer& layer, const Kept& kept, int count,
-                   real* ds, real* dv, bool blank) {
-    Arena::Scope scope(arena_);
-    real* d_gates = take(rows(3, count));
-    real* d_hidden = take(rows(1, count));
-    real* d_joined = take(rows(2, count));
-    real* d_mixed = take(rows(6, count));
+                   real* ds, real* dv, bool blank, Arena& arena) {
+    real* d_gates = arena.take<real>(rows(3, count));
+    real* d_hidden = arena.take<real>(rows(1, count));
+    real* d_joined = arena.take<real>(rows(2, count));
+    real* d_mixed = arena.take<real>(rows(6, count));
     back_gates(kept, count, ds, blank ? nullptr : dv, d_gates);
     layer.gates_second.backward(count, d_gates, d_hidden);
     multiply(d_hidden, kept.gates_slope, rows(1, count));
@@ -101,21 +109,20 @@ class PaiNNPass final : public PaiNNForward<real> {
   // The same for the messages; gradients by vectors go into another place, ``before``.
   void back_receive(std::size_t k, real* ds, const real* dv, real* before) {
     if (k == 0) {
-      for_pairs(k, true, [&](int p, const real* w, const real* slope) {
-        back_first_pair(p, w, slope, ds, dv);
+      for_pairs(k, true, [&](int p, const real* w, const real* slope, const Slice& slice) {
+        back_first_pair(p, w, slope, slice, ds, dv);
       });
       return;
     }
     Arena::Scope scope(arena_);
     real* d_context = zeros(rows(3));
     std::memcpy(before, dv, rows(3) * sizeof(real));
-    for_pairs(k, true, [&](int p, const real* w, const real* slope) {
-      back_pair(kept_[k], p, w, slope, ds, dv, d_context, before);
+    for_pairs(k, true, [&](int p, const real* w, const real* slope, const Slice& slice) {
+      back_pair(kept_[k], p, w, slope, slice, ds, dv, d_context, before);
     });
     const auto& layer = net_.layers[k];
-    for_atoms([&](int first, int count) {
-      Arena::Scope within(arena_);
-      real* d_hidden = take(rows(1, count));
+    for_atoms([&](int first, int count, Arena& arena) {
+      real* d_hidden = arena.take<real>(rows(1, count));
       layer.context_second.backward(count, d_context + rows(3, first), d_hidden);
       multiply(d_hidden, kept_[k].context_slope + rows(1, first), rows(1, count));
       layer.context_first.backward(count, d_hidden, ds + rows(1, first), true);
@@ -123,13 +130,13 @@ class PaiNNPass final : public PaiNNForward<real> {
   }
 
   // Without vectors before, and without gradients by contexts, which are constants.
-  void back_first_pair(int p, const real* w, const real* slope, const real* ds,
-                       const real* dv) {
+  void back_first_pair(int p, const real* w, const real* slope, const Slice& slice,
+                       const real* ds, const real* dv) {
     const std::size_t i = pairs_.i[p], j = pairs_.j[p];
     const real* unit = pairs_.unit + 3 * p;
     const real* context = kept_[0].context;
     vec<real> by_distance{}, by_unit[3] = {};
-    for (int f = 0; f < row_; f += W) {
+    for (int f = slice.first; f < slice.last; f += W) {
       const real *ci = context + 3 * i * row_ + f, *cj = context + 3 * j * row_ + f;
       const vec<real> c2i = load(ci + row_), c2j = load(cj + row_), w2 = load(w + row_ + f);
       vec<real> across{};
@@ -143,16 +150,17 @@ class PaiNNPass final : public PaiNNForward<real> {
           load(ds + i * row_ + f) * load(cj) + load(ds + j * row_ + f) * load(ci);
       by_distance += load(slope + f) * by_w1 + load(slope + row_ + f) * across;
     }
-    pairs_.d_distance[p] += sum<real>(by_distance);
-    for (int x = 0; x < 3; ++x) pairs_.d_unit[3 * p + x] += sum<real>(by_unit[x]);
+    slice.d_distance[p] += sum<real>(by_distance);
+    for (int x = 0; x < 3; ++x) slice.d_unit[3 * p + x] += sum<real>(by_unit[x]);
   }
 
-  void back_pair(const Kept& kept, int p, const real* w, const real* slope, const real* ds,
-                 const real* dv, real* d_context, real* before) {
+  void back_pair(const Kept& kept, int p, const real* w, const real* slope,
+                 const Slice& slice, const real* ds, const real* dv, real* d_context,
+                 real* before) {
     const std::size_t i = pairs_.i[p], j = pairs_.j[p];
     const real* unit = pairs_.unit + 3 * p;
     vec<real> by_distance{}, by_unit[3] = {};
-    for (int f = 0; f < row_; f += W) {
+    for (int f = slice.first; f < slice.last; f += W) {
       const std::size_t at_i = 3 * i * row_ + f, at_j = 3 * j * row_ + f;
       const real *ci = kept.context + at_i, *cj = kept.context + at_j;
       const vec<real> w2 = load(w + row_ + f), w3 = load(w + 2 * row_ + f);
@@ -183,8 +191,8 @@ class PaiNNPass final : public PaiNNForward<real> {
       add_to<real>(d_context + at_j + 2 * row_, w3 * with_j);
       add_to<real>(d_context + at_i + 2 * row_, w3 * with_i);
     }
-    pairs_.d_distance[p] += sum<real>(by_distance);
-    for (int x = 0; x < 3; ++x) pairs_.d_unit[3 * p + x] += sum<real>(by_unit[x]);
+    slice.d_distance[p] += sum<real>(by_distance);
+    for (int x = 0; x < 3; ++x) slice.d_unit[3 * p + x] += sum<real>(by_unit[x]);
   }
 };
 

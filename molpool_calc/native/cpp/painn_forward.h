@@ -11,18 +11,19 @@ template <class real>
 class PaiNNForward : public Pass<real> {
  public:
   PaiNNForward(const PaiNN<real>& network, Geometry<real>& geometry, Arena& arena,
-            bool wants_vectors)
-      : net_(network), pairs_(geometry), arena_(arena), wants_vectors_(wants_vectors),
-        n_(geometry.n_atoms), row_(network.row), kept_(network.layers.size()),
-        keeps_filters_(geometry.n_pairs <= MOST_KEPT) {
+               bool wants_vectors)
+      : net_(network), pairs_(geometry), team_(geometry.team), arena_(arena),
+        wants_vectors_(wants_vectors), n_(geometry.n_atoms), row_(network.row),
+        kept_(network.layers.size()), keeps_filters_(geometry.n_pairs <= MOST_KEPT),
+        n_slices_(keeps_filters_ ? 1 : std::min(team_.size(), row_ / PANEL)) {
     const std::size_t radials = std::size_t(geometry.n_pairs) * network.radial.stride();
-    radials_ = arena.take<real>(radials);
-    radial_slopes_ = arena.take<real>(radials);
+    radials_ = take(radials);
+    radial_slopes_ = take(radials);
     network.radial.of_pairs(geometry, radials_, radial_slopes_);
-    const int rows = keeps_filters_ ? geometry.n_pairs : AT_ONCE;
-    for (std::size_t k = 0; k < (keeps_filters_ ? kept_.size() : 1); ++k) {
-      kept_[k].filters = arena.take<real>(std::size_t(rows) * 3 * row_);
-      kept_[k].filter_slopes = arena.take<real>(std::size_t(rows) * 3 * row_);
+    if (!keeps_filters_) return;
+    for (auto& kept : kept_) {
+      kept.filters = take(std::size_t(geometry.n_pairs) * 3 * row_);
+      kept.filter_slopes = take(std::size_t(geometry.n_pairs) * 3 * row_);
     }
   }
 
@@ -42,6 +43,14 @@ class PaiNNForward : public Pass<real> {
   static constexpr int AT_ONCE = 2 * TILE_ROWS;
   static constexpr int ATOMS_AT_ONCE = 4 * TILE_ROWS;
   static constexpr int W = Vector<real>::width;
+  static constexpr int PANEL = Packed<real>::PANEL;
+
+  // Some columns of the features: what one member of the team does for all pairs, as
+  // in this way no two of them add to the same numbers.
+  struct Slice {
+    int first, last;
+    real *d_distance, *d_unit;  // sums over these columns, see ``Geometry``
+  };
 
   struct Kept {
     const real* vectors;                   // before the messages; null for zeros
@@ -68,11 +77,17 @@ class PaiNNForward : public Pass<real> {
   }
   std::size_t rows(int per_atom) const { return rows(per_atom, n_); }
 
+  // Calls ``act(first, count, arena)`` for blocks of atoms, shared by the team.
   template <class Act>
   void for_atoms(const Act& act) const {
-    for (int first = 0; first < n_; first += ATOMS_AT_ONCE) {
-      act(first, std::min(ATOMS_AT_ONCE, n_ - first));
-    }
+    team_.run([&](int rank) {
+      Arena& arena = team_.arena(rank);
+      for (int first = rank * ATOMS_AT_ONCE; first < n_;
+           first += team_.size() * ATOMS_AT_ONCE) {
+        Arena::Scope scope(arena);
+        act(first, std::min(ATOMS_AT_ONCE, n_ - first), arena);
+      }
+    });
   }
 
   void find_context(std::size_t k) {
@@ -91,9 +106,8 @@ class PaiNNForward : public Pass<real> {
     }
     kept_[k].context_slope = take(rows(1));
     const auto& layer = net_.layers[k];
-    for_atoms([&](int first, int count) {
-      Arena::Scope scope(arena_);
-      real* hidden = take(rows(1, count));
+    for_atoms([&](int first, int count, Arena& arena) {
+      real* hidden = arena.take<real>(rows(1, count));
       layer.context_first.forward(count, scalars_ + rows(1, first), hidden);
       silu(hidden, kept_[k].context_slope + rows(1, first), rows(1, count));
       layer.context_second.forward(count, hidden, context + rows(3, first));
@@ -104,33 +118,67 @@ class PaiNNForward : public Pass<real> {
     return net_.filters[k % net_.filters.size()];
   }
 
-  // Columns of the filters in use: the first vectors are zero, and w³ acts on them.
-  int columns(std::size_t k) const { return (k == 0 ? 2 : 3) * row_; }
-
-  void make_filters(std::size_t k, int first, int count, real* to, const real* of) const {
-    const int stride = net_.radial.stride();
-    filter(k).product(count, of + std::size_t(first) * stride, stride, to, 3 * row_,
-                      nullptr, false, 0, columns(k));
+  // Filters of some pairs, in the columns of a slice. The first vectors are zero, and w³
+  // acts on them.
+  void make_filters(std::size_t k, int first, int count, const Slice& slice, const real* of,
+                    real* to) const {
+    const int stride = net_.radial.stride(), parts = k == 0 ? 2 : 3;
+    const real* from = of + std::size_t(first) * stride;
+    if (slice.last - slice.first == row_) {
+      filter(k).product(count, from, stride, to, 3 * row_, nullptr, false, 0, parts * row_);
+      return;
+    }
+    for (int part = 0; part < parts; ++part) {
+      filter(k).product(count, from, stride, to, 3 * row_, nullptr, false,
+                        part * row_ + slice.first, part * row_ + slice.last);
+    }
   }
 
-  // Calls ``act(pair, filters, slopes)`` for each pair, with the filters made in blocks.
+  // Calls ``act(pair, filters, slopes, slice)`` for each pair and slice.
   template <class Act>
   void for_pairs(std::size_t k, bool on_the_way_back, const Act& act) {
-    const Kept& kept = keeps_filters_ ? kept_[k] : kept_[0];
-    const int step = keeps_filters_ ? (pairs_.n_pairs ? pairs_.n_pairs : 1) : AT_ONCE;
-    for (int first = 0; first < pairs_.n_pairs; first += step) {
-      const int count = std::min(step, pairs_.n_pairs - first);
-      if (!(keeps_filters_ && on_the_way_back)) {
-        make_filters(k, first, count, kept.filters, radials_);
+    if (keeps_filters_) {
+      const Slice all = {0, row_, pairs_.d_distance, pairs_.d_unit};
+      real *w = kept_[k].filters, *slopes = kept_[k].filter_slopes;
+      if (!on_the_way_back) {
+        make_filters(k, 0, pairs_.n_pairs, all, radials_, w);
+        make_filters(k, 0, pairs_.n_pairs, all, radial_slopes_, slopes);
       }
-      if (keeps_filters_ != on_the_way_back) {
-        make_filters(k, first, count, kept.filter_slopes, radial_slopes_);
-      }
-      for (int p = 0; p < count; ++p) {
-        const std::size_t at = std::size_t(p) * 3 * row_;
-        act(first + p, kept.filters + at, kept.filter_slopes + at);
-      }
+      act_on(0, pairs_.n_pairs, w, slopes, all, act);
+      return;
     }
+    team_.run([&](int rank) {
+      if (rank >= n_slices_) return;
+      const Slice slice = slice_of(rank);
+      Arena& arena = team_.arena(rank);
+      Arena::Scope scope(arena);
+      real* w = arena.take<real>(std::size_t(AT_ONCE) * 3 * row_);
+      real* slopes = arena.take<real>(std::size_t(AT_ONCE) * 3 * row_);
+      for (int first = 0; first < pairs_.n_pairs; first += AT_ONCE) {
+        const int count = std::min(AT_ONCE, pairs_.n_pairs - first);
+        make_filters(k, first, count, slice, radials_, w);
+        if (on_the_way_back) make_filters(k, first, count, slice, radial_slopes_, slopes);
+        act_on(first, count, w, slopes, slice, act);
+      }
+    });
+  }
+
+  template <class Act>
+  void act_on(int first, int count, const real* w, const real* slopes, const Slice& slice,
+              const Act& act) const {
+    for (int p = 0; p < count; ++p) {
+      const std::size_t at = std::size_t(p) * 3 * row_;
+      act(first + p, w + at, slopes + at, slice);
+    }
+  }
+
+  Slice slice_of(int rank) const {
+    const int panels = row_ / PANEL, end = rank + 1 == n_slices_;
+    const int first = panels * rank / n_slices_ * PANEL;
+    const int last = end ? row_ : panels * (rank + 1) / n_slices_ * PANEL;
+    if (rank == 0) return {first, last, pairs_.d_distance, pairs_.d_unit};
+    real* sums = sums_ + std::size_t(4) * pairs_.n_pairs * (rank - 1);
+    return {first, last, sums, sums + pairs_.n_pairs};
   }
 
   // Eqs. 7 and 8.
@@ -145,11 +193,11 @@ class PaiNNForward : public Pass<real> {
     }
     kept_[k].vectors = old;
     vectors_ = vectors;
-    for_pairs(k, false, [&](int p, const real* w, const real*) {
+    for_pairs(k, false, [&](int p, const real* w, const real*, const Slice& slice) {
       const std::size_t i = pairs_.i[p], j = pairs_.j[p];
       const real* unit = pairs_.unit + 3 * p;
       const std::size_t at_i = 3 * i * row_, at_j = 3 * j * row_;
-      for (int f = 0; f < row_; f += W) {
+      for (int f = slice.first; f < slice.last; f += W) {
         const real *ci = context + at_i + f, *cj = context + at_j + f;
         const vec<real> w1 = load(w + f), w2 = load(w + row_ + f);
         add_to<real>(scalars_ + i * row_ + f, w1 * load(cj));
@@ -180,15 +228,16 @@ class PaiNNForward : public Pass<real> {
     kept.gates = take(rows(3));
     kept.gates_slope = take(rows(1));
     kept.norm = take(rows(1));
-    for_atoms([&](int first, int count) { update(k, kept.from(first, row_), first, count); });
+    for_atoms([&](int first, int count, Arena& arena) {
+      update(k, kept.from(first, row_), first, count, arena);
+    });
   }
 
-  void update(std::size_t k, const Kept& kept, int first, int count) {
+  void update(std::size_t k, const Kept& kept, int first, int count, Arena& arena) {
     const auto& layer = net_.layers[k];
-    Arena::Scope scope(arena_);
-    real* joined = take(rows(2, count));
-    real* product = take(rows(1, count));
-    real* hidden = take(rows(1, count));
+    real* joined = arena.take<real>(rows(2, count));
+    real* product = arena.take<real>(rows(1, count));
+    real* hidden = arena.take<real>(rows(1, count));
     real* scalars = scalars_ + rows(1, first);
     real* vectors = vectors_ + rows(3, first);
     layer.mix.forward(3 * count, vectors, kept.mixed);
@@ -233,11 +282,14 @@ class PaiNNForward : public Pass<real> {
 
   const PaiNN<real>& net_;
   Geometry<real>& pairs_;
-  Arena& arena_;
+  Team& team_;
+  Arena& arena_;  // for what lasts
   const bool wants_vectors_;
   const int n_, row_;
   std::vector<Kept> kept_;
   const bool keeps_filters_;
+  const int n_slices_;
+  real* sums_ = nullptr;  // of all slices but the first
   real *radials_, *radial_slopes_;  // [pairs stride]
   real* scalars_ = nullptr;
   real* vectors_ = nullptr;

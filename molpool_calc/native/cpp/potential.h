@@ -33,15 +33,18 @@ class Potential {
     }
   }
 
-  // Systems are split evenly over threads, each of which has memory of its own. What a
-  // system gets does not depend on the others.
+  // Systems are split evenly over threads, each of which has memory of its own, and
+  // what a system gets does not depend on the others. Fewer but large systems are worked
+  // on by all threads together; sums may then be rounded in another way.
   void evaluate(const Batch<real>& batch, const Results<real>& results, int n_threads) {
-    const auto ranges = split(batch, n_threads);
+    const bool together = batch.n_systems < n_threads &&
+                          batch.n_atoms >= batch.n_systems * LARGE_SYSTEM;
+    const auto ranges = split(batch, together ? 1 : n_threads);
     std::vector<std::thread> others;
     std::vector<char> failed(ranges.size(), 0);
     const auto work = [&](std::size_t k) {
       try {
-        evaluate_range(batch, ranges[k], results);
+        evaluate_range(batch, ranges[k], results, together ? n_threads : 1);
       } catch (const std::bad_alloc&) {
         failed[k] = 1;
       }
@@ -55,50 +58,67 @@ class Potential {
   }
 
  private:
+  // Atoms from which on a step takes long enough to be shared.
+  static constexpr int LARGE_SYSTEM = 100;
+
   typedef typename DipoleHead<real>::Kept Charges;
   typedef typename HirshfeldHead<real>::Kept Ratios;
 
   void evaluate_range(const Batch<real>& batch, const Range& range,
-                      const Results<real>& results) {
-    std::unique_ptr<Arena> arena = borrow();
-    arena->reset();
-    Geometry<real> geometry(batch, range, network_->cutoff(), *arena);
+                      const Results<real>& results, int n_threads) {
+    std::vector<std::unique_ptr<Arena>> arenas;
+    std::vector<Arena*> places;
+    for (int k = 0; k < n_threads; ++k) {
+      arenas.push_back(borrow());
+      arenas.back()->reset();
+      places.push_back(arenas.back().get());
+    }
+    {
+      Team team(places);
+      evaluate_range(batch, range, results, team);
+    }
+    for (auto& arena : arenas) give_back(std::move(arena));
+  }
+
+  void evaluate_range(const Batch<real>& batch, const Range& range,
+                      const Results<real>& results, Team& team) {
+    Arena& arena = team.arena(0);
+    Geometry<real> geometry(batch, range, network_->cutoff(), team);
     const bool needs_vectors =
         (results.dipole != nullptr && dipole_->needs_vectors()) ||
         results.polarizability != nullptr;
-    auto pass = network_->begin(geometry, *arena, needs_vectors);
+    auto pass = network_->begin(geometry, arena, needs_vectors);
     const Features<real> features = pass->forward();
     if (results.features != nullptr) give_features(range, features.scalars, results.features);
     const bool with_terms = terms_.exist() && results.energy != nullptr;
     Charges charges{};
     Ratios ratios{};
     if (results.charges != nullptr || (with_terms && terms_.need_charges())) {
-      charges = dipole_->apply(batch, range, features, results, *arena);
+      charges = dipole_->apply(batch, range, features, results, arena);
     }
     if (results.hirshfeld_ratios != nullptr || (with_terms && terms_.need_ratios())) {
-      ratios = hirshfeld_->apply(batch, range, features.scalars, results, *arena);
+      ratios = hirshfeld_->apply(batch, range, features.scalars, results, arena);
     }
     if (results.polarizability != nullptr) {
-      polarizability_->apply(batch, range, features, results, *arena);
+      polarizability_->apply(batch, range, features, results, arena);
     }
     for (std::size_t k = 0; k < scalars_.size(); ++k) {
       if (results.scalars[k] == nullptr) continue;
       scalars_[k].apply(batch, range, features.scalars, results.scalars[k],
-                        results.weights[1 + k], *arena);
+                        results.weights[1 + k], arena);
     }
     if (results.energy != nullptr) {
-      real* gradient = energy_->apply(batch, range, features.scalars, results, *arena);
-      const PairSums sums = begin_sums(range, *arena);
+      real* gradient = energy_->apply(batch, range, features.scalars, results, arena);
+      const PairSums sums = begin_sums(range, arena);
       if (with_terms) {
         terms_.add(batch, range, charges.charges, ratios.ratios, sums);
-        add_terms(batch, range, results, sums, charges, ratios, gradient, *arena);
+        add_terms(batch, range, results, sums, charges, ratios, gradient, arena);
       }
       if (gradient != nullptr) {
         pass->backward(gradient);
         differentiate(batch, range, geometry, results, sums);
       }
     }
-    give_back(std::move(arena));
   }
 
   static PairSums begin_sums(const Range& range, Arena& arena) {

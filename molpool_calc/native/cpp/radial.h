@@ -72,10 +72,12 @@ class Radial {
 
   // The same of every pair.
   void of_pairs(const Geometry<real>& pairs, real* values, real* slopes) const {
-    for (int p = 0; p < pairs.n_pairs; ++p) {
-      const std::size_t row = std::size_t(p) * stride();
-      at(pairs.distance[p], values + row, slopes + row);
-    }
+    pairs.team.run([&](int rank) {
+      for (int p = rank; p < pairs.n_pairs; p += pairs.team.size()) {
+        const std::size_t row = std::size_t(p) * stride();
+        at(pairs.distance[p], values + row, slopes + row);
+      }
+    });
   }
 
   // Values and derivatives by the distance; the rows are as long as the stride.
