@@ -98,6 +98,26 @@ def test_what_a_system_gets_does_not_depend_on_the_others_or_on_threads(
         torch.set_num_threads(before)
 
 
+def test_threads_share_a_large_system(native_library):
+    # wide enough that each of three gets columns of the features
+    engine = engine_of(n_features=48)
+    code = Code(native_library, engine.potential)
+    batch = batch_of(crystal().repeat(5))
+    pairs = neighbor_list(batch, engine.potential.cutoff)
+    asked = frozenset({"energy", "energies", "forces", "stress"})
+    alone = code.evaluate(batch, pairs, asked)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for _ in range(3):
+            shared = code.evaluate(batch, pairs, asked)
+            assert_same(shared, alone, asked, 1e-12)
+    finally:
+        torch.set_num_threads(before)
+    # summed in another order, so they did share it
+    assert not torch.equal(shared.forces, alone.forces)
+
+
 def test_filters_made_anew_are_those_that_were_kept(native_library):
     """Many pairs are computed in blocks, few at once (``MOST_KEPT``)."""
     engine = engine_of()

@@ -20,8 +20,8 @@ class PaiNNForward : public Pass<real> {
     radials_ = take(radials);
     radial_slopes_ = take(radials);
     network.radial.of_pairs(geometry, radials_, radial_slopes_);
-    if (!keeps_filters_) return;
     for (auto& kept : kept_) {
+      if (!keeps_filters_) break;
       kept.filters = take(std::size_t(geometry.n_pairs) * 3 * row_);
       kept.filter_slopes = take(std::size_t(geometry.n_pairs) * 3 * row_);
     }
@@ -72,9 +72,7 @@ class PaiNNForward : public Pass<real> {
   real* take(std::size_t count) { return arena_.take<real>(count); }
   real* zeros(std::size_t count) { return arena_.zeros<real>(count); }
 
-  std::size_t rows(int per_atom, int atoms) const {
-    return std::size_t(atoms) * per_atom * row_;
-  }
+  std::size_t rows(int per, int atoms) const { return std::size_t(atoms) * per * row_; }
   std::size_t rows(int per_atom) const { return rows(per_atom, n_); }
 
   // Calls ``act(first, count, arena)`` for blocks of atoms, shared by the team.
@@ -154,7 +152,10 @@ class PaiNNForward : public Pass<real> {
       Arena::Scope scope(arena);
       real* w = arena.take<real>(std::size_t(AT_ONCE) * 3 * row_);
       real* slopes = arena.take<real>(std::size_t(AT_ONCE) * 3 * row_);
-      for (int first = 0; first < pairs_.n_pairs; first += AT_ONCE) {
+      const int blocks = (pairs_.n_pairs + AT_ONCE - 1) / AT_ONCE;
+      for (int block = 0; block < blocks; ++block) {
+        // each elsewhere at a time, as a core reads ahead what another one writes
+        const int first = (block + blocks * rank / n_slices_) % blocks * AT_ONCE;
         const int count = std::min(AT_ONCE, pairs_.n_pairs - first);
         make_filters(k, first, count, slice, radials_, w);
         if (on_the_way_back) make_filters(k, first, count, slice, radial_slopes_, slopes);
@@ -173,9 +174,9 @@ class PaiNNForward : public Pass<real> {
   }
 
   Slice slice_of(int rank) const {
-    const int panels = row_ / PANEL, end = rank + 1 == n_slices_;
-    const int first = panels * rank / n_slices_ * PANEL;
-    const int last = end ? row_ : panels * (rank + 1) / n_slices_ * PANEL;
+    const int panels = row_ / PANEL, first = panels * rank / n_slices_ * PANEL;
+    const int next = panels * (rank + 1) / n_slices_ * PANEL;
+    const int last = rank + 1 == n_slices_ ? row_ : next;
     if (rank == 0) return {first, last, pairs_.d_distance, pairs_.d_unit};
     real* sums = sums_ + std::size_t(4) * pairs_.n_pairs * (rank - 1);
     return {first, last, sums, sums + pairs_.n_pairs};

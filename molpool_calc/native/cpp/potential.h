@@ -58,8 +58,8 @@ class Potential {
   }
 
  private:
-  // Atoms from which on a step takes long enough to be shared.
-  static constexpr int LARGE_SYSTEM = 100;
+  // Atoms from which on phases are long beside what it takes to begin them.
+  static constexpr int LARGE_SYSTEM = 500;
 
   typedef typename DipoleHead<real>::Kept Charges;
   typedef typename HirshfeldHead<real>::Kept Ratios;
@@ -77,7 +77,11 @@ class Potential {
       Team team(places);
       evaluate_range(batch, range, results, team);
     }
-    for (auto& arena : arenas) give_back(std::move(arena));
+    // the last first, so that each member gets the same memory again
+    while (!arenas.empty()) {
+      give_back(std::move(arenas.back()));
+      arenas.pop_back();
+    }
   }
 
   void evaluate_range(const Batch<real>& batch, const Range& range,

@@ -43,8 +43,8 @@ class Team {
   }
 
  private:
-  // Looks before a thread sleeps, from which it takes long to wake: some 20 µs.
-  static constexpr int PATIENCE = 2000;
+  // Looks before a thread sleeps, from which it takes long to wake: some 50 µs.
+  static constexpr int PATIENCE = 50000;
 
   void serve(int rank) {
     for (int seen = 0;; ++seen) {
