@@ -277,4 +277,5 @@ def evaluate_to_host(
     """Return detached results on the CPU, after one transfer at most."""
     if isinstance(engine, GraphEngine):
         return engine.evaluate_to_host(batch, neighbors, properties)
-    return to_host(engine.evaluate(batch, neighbors, properties))
+    found = engine.evaluate(batch, neighbors, properties)
+    return found if engine.device.type == "cpu" else to_host(found)

@@ -3,6 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -28,6 +29,18 @@ COVERED = (
 )
 """Properties in the order of the code's record of results."""
 RESULTS = (*COVERED, "features", "weights", "scalars")
+SHAPES: Mapping[str, tuple[str | int, ...]] = {
+    "energy": ("systems",),
+    "energies": ("atoms",),
+    "forces": ("atoms", 3),
+    "stress": ("systems", 3, 3),
+    "dipole": ("systems", 3),
+    "charges": ("atoms",),
+    "polarizability": ("systems", 3, 3),
+    "hirshfeld_ratios": ("atoms",),
+    "features": ("atoms", "features"),
+}
+IN_FLOAT64 = frozenset({"energy", "energies"})
 MESSAGE_BYTES = 512
 OUT_OF_MEMORY = 2
 
@@ -50,6 +63,15 @@ class _Results(ctypes.Structure):
     """``Results`` of pooled_heads.h."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in RESULTS]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What an evaluation computes, by name."""
+
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    scalars: tuple[str, ...]
 
 
 class Code:
@@ -87,6 +109,7 @@ class Code:
             *(head.properties for head in heads if not head.needs_vectors)
         ) - frozenset(offered)
         self.properties = frozenset(offered) | self._of_features
+        self._plans: dict[frozenset[str], _Plan] = {}
 
     def evaluate(
         self, batch: AtomsBatch, neighbors: NeighborList, properties: frozenset[str]
@@ -102,19 +125,20 @@ class Code:
         """
         if "stress" in properties:
             demand_volume(batch.cell)
-        outputs = self._outputs(batch, properties)
+        if properties not in self._plans:
+            self._plans[properties] = self._plan(properties)
+        plan = self._plans[properties]
+        outputs = self._outputs(batch, plan)
         arguments, held = _batch_of(batch, neighbors, self.dtype)
-        weighted = ("energy", *self.scalars)
         weights = {
             name: torch.empty(batch.positions.shape[0], dtype=self.dtype)
-            for name in weighted
-            if f"{name}_weights" in properties
+            for name in plan.weights
         }
         others = {
             name: torch.empty(batch.systems.n_segments, dtype=torch.float64)
-            for name in self.scalars
-            if {name, f"{name}_weights"} & properties
+            for name in plan.scalars
         }
+        weighted = ("energy", *self.scalars)
         tables = [_places(weights, weighted), _places(others, self.scalars)]
         lists = [(ctypes.c_void_p * len(table))(*table) for table in tables]
         places = _places(outputs, (*COVERED, "features"))
@@ -148,10 +172,7 @@ class Code:
                 properties & self._of_features,
             )
 
-    def _outputs(
-        self, batch: AtomsBatch, properties: frozenset[str]
-    ) -> dict[str, Tensor]:
-        systems, atoms = batch.systems.n_segments, batch.positions.shape[0]
+    def _plan(self, properties: frozenset[str]) -> _Plan:
         wanted = set(properties)
         if wanted & {"energies", "forces", "stress", "energy_weights"}:
             wanted |= {"energy"} | ({"energies"} & self.properties)
@@ -159,26 +180,30 @@ class Code:
             wanted |= {"forces"}
         if wanted & {"dipole", "charges"}:
             wanted |= {"dipole", "charges"}
-        shapes: Mapping[str, tuple[int, ...]] = {
-            "energy": (systems,),
-            "energies": (atoms,),
-            "forces": (atoms, 3),
-            "stress": (systems, 3, 3),
-            "dipole": (systems, 3),
-            "charges": (atoms,),
-            "polarizability": (systems, 3, 3),
-            "hirshfeld_ratios": (atoms,),
-            "features": (atoms, self._potential.network.n_features),
-        }
         if wanted & self._of_features:
             wanted |= {"features"}
+        weighted = ("energy", *self.scalars)
+        return _Plan(
+            outputs=tuple(name for name in SHAPES if name in wanted),
+            weights=tuple(n for n in weighted if f"{n}_weights" in properties),
+            scalars=tuple(n for n in self.scalars if {n, f"{n}_weights"} & properties),
+        )
+
+    def _outputs(self, batch: AtomsBatch, plan: _Plan) -> dict[str, Tensor]:
+        sizes = {
+            "systems": batch.systems.n_segments,
+            "atoms": batch.positions.shape[0],
+            "features": self._potential.network.n_features,
+        }
         return {
             name: torch.empty(
-                shapes[name],
-                dtype=torch.float64 if name in {"energy", "energies"} else self.dtype,
+                [
+                    sizes[axis] if isinstance(axis, str) else axis
+                    for axis in SHAPES[name]
+                ],
+                dtype=torch.float64 if name in IN_FLOAT64 else self.dtype,
             )
-            for name in shapes
-            if name in wanted
+            for name in plan.outputs
         }
 
 
@@ -232,4 +257,6 @@ def _batch_of(
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the tensor as the code reads it: contiguous numbers of one type."""
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        return tensor
     return tensor.detach().to(dtype).contiguous()
