@@ -1,5 +1,6 @@
 """Relaxation and harmonic analysis of one structure, in float64."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,7 @@ def relax(
             potential, device=device, dtype="float64", allow_unsuitable_pooling=True
         )
     optimizer = BFGS(copy, logfile=None)
-    with threads_for(len(copy)):
+    with threads_for(len(copy)) if forces is None else nullcontext():
         converged = bool(optimizer.run(fmax, steps))  # type: ignore[no-untyped-call]
         left = copy.get_forces()
         energy = float(copy.get_potential_energy())
@@ -104,7 +105,7 @@ def harmonic_result(
     calculator = MolPoolCalculator(potential, device=device, dtype="float64")
     has_dipole = "dipole" in calculator.implemented_properties
     derivatives = np.zeros((3 * len(atoms), 3))
-    with threads_for(len(atoms)):
+    with threads_for(len(atoms)) if forces is None else nullcontext():
         if has_dipole:
             derivatives = calculator.get_dipole_derivatives(atoms).reshape(-1, 3)
         spectrum = _harmonic(calculator, atoms, derivatives, forces)

@@ -170,7 +170,10 @@ def test_an_interrupt_while_steps_are_made_together_costs_nothing(
     assert bytes_of(tmp_path / "r") == bytes_of(tmp_path / "whole")
 
 
-def test_forces_that_fail_after_a_bad_step_are_not_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ForceFailure, ValueError])
+def test_forces_that_fail_after_a_bad_step_are_not_asked_for(
+    tmp_path: Path, error: type[Exception]
+) -> None:
     """What fails where a bad step has led is no reason to end the run."""
 
     class Strict:
@@ -180,7 +183,7 @@ def test_forces_that_fail_after_a_bad_step_are_not_asked_for(tmp_path: Path) -> 
         def __call__(self, positions: torch.Tensor) -> Response:
             if self._is_bad:
                 self._is_bad = False
-                raise ForceFailure("the last answer was bad")
+                raise error("the last answer was bad")
             response = self._field(positions)
             self._is_bad = not bool(torch.isfinite(response.energy).all())
             return response

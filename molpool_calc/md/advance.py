@@ -93,6 +93,8 @@ class Advance:
         rows = self._watch.checks.observe_all(states)
         if len(states) > 1 and self._watch.admit_all(states, rows):
             self._recorder.record_all(states, self._watch.recorded_all(rows))
+            for state in states:  # not before they are written, which may fail
+                self._watch.frames.keep(state)
             self._reach(states)
             return
         for state, row in zip(states, rows, strict=True):

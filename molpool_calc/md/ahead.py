@@ -12,7 +12,6 @@ from math import sqrt
 
 import torch
 
-from molpool_calc.md.failure import ForceFailure
 from molpool_calc.md.state import MDState
 
 TOGETHER = 16
@@ -46,17 +45,19 @@ def steps_ahead(
         ends: whether a step is the last one.
 
     Raises:
-        ForceFailure: there are no forces for the first of them.
+        Exception: what the first of them raises, as ``ForceFailure``.
     """
     states: list[MDState] = []
     begun = time.perf_counter()
     while len(states) < most and not ends(state.step):
         try:
             state = step(state)
-        except ForceFailure:
+        except Exception:
+            # perhaps since one of them is bad, which is to be found first; if none is,
+            # the error comes again with the next step
             if not states:
                 raise
-            break  # perhaps since one of them is bad, which is to be found first
+            break
         states.append(state)
         if most > 1 and (_is_wild(state) or time.perf_counter() - begun > PATIENCE_S):
             break

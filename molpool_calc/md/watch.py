@@ -87,7 +87,8 @@ class Watch:
         if self.stops:
             mask = torch.from_numpy(self.stopped).to(following.heat.device)
             following = hold(last, following, mask, self._system)
-        self.frames.keep(following)
+        if not self.stopped.all():  # else the run ends before this one is written
+            self.frames.keep(following)
         return following
 
     def admit_all(self, states: States, rows: Rows) -> bool:
@@ -100,8 +101,6 @@ class Watch:
         if self.stops or not self.checks.are_sound(rows, states[0].step):
             return False
         self._last = rows[-1]
-        for state in states:
-            self.frames.keep(state)
         return True
 
     def recorded_all(self, rows: Rows) -> Float64[np.ndarray, "states recorded"]:
