@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from molpool_calc.neighbors import complete_pairs, dense_pairs, neighbor_list
 
 ASKED = frozenset({"energy", "energies", "forces", "dipole", "charges"})
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5}
+native_build = library.Libraries.build
 
 
 def engine_of(network="painn", dtype=torch.float64, **options):
@@ -96,6 +98,37 @@ def test_what_a_system_gets_does_not_depend_on_the_others_or_on_threads(
         assert torch.equal(forces(*structures), alone)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_features", [12, 80])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_any_width_is_right_for_many_pairs(native_library, n_features, n_threads):
+    """Some widths are no whole number of panels, so threads cannot share columns."""
+    engine = engine_of(dtype=torch.float32, n_features=n_features)
+    code = Code(native_library, engine.potential)
+    batch = batch_of(crystal().repeat(5), dtype=torch.float32)
+    pairs = neighbor_list(batch, engine.potential.cutoff)
+    asked = frozenset({"energy", "forces", "stress"})
+    true = engine.evaluate(batch, pairs, asked)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        assert_same(code.evaluate(batch, pairs, asked), true, asked, 5e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_atom_that_is_nowhere_is_not_overlooked(native_library):
+    code = Code(native_library, engine_of().potential)
+    batch = batch_of(ethanol(), ethanol())
+    positions = batch.positions.clone()
+    positions[3, 1] = torch.nan
+    lost = replace(batch, positions=positions)
+    found = code.evaluate(lost, dense_pairs(batch), ASKED)
+    assert torch.isnan(found.energy[0])
+    assert torch.isnan(found.forces[3]).all()
+    assert torch.isnan(found.dipole[0]).all()
+    assert torch.isfinite(found.energy[1])
 
 
 def test_threads_share_a_large_system(native_library):
@@ -290,6 +323,19 @@ def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
     with pytest.raises(library.CannotBuild, match="was found"):
         libraries.build(variant)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compiler_that_is_stopped_is_asked_again(
+    native_builds, tmp_path, monkeypatch
+):
+    def stopped(*_arguments, **_options):
+        return SimpleNamespace(returncode=1, stderr="g++: fatal error: Killed signal")
+
+    monkeypatch.setattr(choosing.Libraries, "build", native_build)
+    monkeypatch.setattr(library.subprocess, "run", stopped)
+    assert NativeCode(engine_of(), "now", tmp_path).find(ASKED) is None
+    assert list(tmp_path.glob("*.refused")) == []
+    assert native_builds == []
 
 
 def test_each_network_and_type_of_numbers_has_a_library(tmp_path):

@@ -13,7 +13,7 @@ from threading import Thread
 import torch
 from torch import Tensor
 
-from molpool_calc.compilation.cache import key_of
+from molpool_calc.compilation.cache import key_of, sources_sha256
 from molpool_calc.compilation.graphs import TOLERANCES
 from molpool_calc.compilation.request import Request
 from molpool_calc.compilation.structures import random_batch
@@ -29,6 +29,8 @@ from molpool_calc.native.library import (
 from molpool_calc.native.names import NotCovered
 from molpool_calc.potential import NeuralPotential
 
+PYTHON = ("native", "units.py", "elements.py")
+"""What else decides on what the code is given."""
 VERIFIED = ((1, 1), (1, 2), (1, 3), (1, 9), (2, 5), (3, 12), (1, 23))
 TIMED = (1, 9)
 ODDNESS = 10.0
@@ -114,17 +116,21 @@ class NativeCode:
     def _verified(self, path: Path) -> Code | None:
         potential = self.eager.potential
         request = Request(properties=frozenset(COVERED), periodic=False)
-        note = self.folder / f"{path.stem}-{key_of(potential, request)}.verified"
+        key = f"{key_of(potential, request)}-{sources_sha256(PYTHON)[:16]}"
+        note = self.folder / f"{path.stem}-{key}.verified"
         if refusal_path(note).is_file():
             return None
         try:
             code = Code(self.libraries, potential)
             if not note.is_file():
                 verify(code, self.eager)
-                note.touch()
-        except (Refused, OSError, ValueError) as error:
+        except OSError:  # of another system, or damaged: no fault of the potential
+            return None
+        except (Refused, ValueError) as error:
             _write(refusal_path(note), str(error))
             return None
+        with suppress(OSError):
+            note.touch()
         return code
 
 

@@ -12,6 +12,7 @@ from math import sqrt
 
 import torch
 
+from molpool_calc.md.failure import ForceFailure
 from molpool_calc.md.state import MDState
 
 TOGETHER = 16
@@ -45,14 +46,14 @@ def steps_ahead(
         ends: whether a step is the last one.
 
     Raises:
-        Exception: what the first of them raises, as ``ForceFailure``.
+        ForceFailure: there are no forces for the first of them.
     """
     states: list[MDState] = []
     begun = time.perf_counter()
     while len(states) < most and not ends(state.step):
         try:
             state = step(state)
-        except Exception:
+        except (ForceFailure, RuntimeError, ValueError):
             # perhaps since one of them is bad, which is to be found first; if none is,
             # the error comes again with the next step
             if not states:

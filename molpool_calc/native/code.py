@@ -95,7 +95,8 @@ class Code:
         library = libraries.load(variant_of(potential))
         self._evaluate = library.molpool_evaluate
         self._handle = _create(library, archive)
-        weakref.finalize(self, library.molpool_destroy, self._handle)
+        # not at exit, when a thread of the user may still be inside
+        weakref.finalize(self, library.molpool_destroy, self._handle).atexit = False
         self.scalars = scalars_of(potential)
         weights = {f"{name}_weights" for name in ("energy", *self.scalars)}
         offered = potential.properties & {*COVERED, *self.scalars, *weights}

@@ -32,6 +32,15 @@ class Variant:
     real: Literal["float", "double"]
 
 
+INTERRUPTED = (
+    "Killed signal",
+    "Interrupt signal",
+    "Terminated signal",
+    "No space left",
+)
+"""What the compiler says of ends that are no reason not to try again."""
+
+
 class CannotBuild(RuntimeError):
     """There is no compiler, or it failed; the message says why."""
 
@@ -69,7 +78,8 @@ class Libraries:
         digest = hashlib.sha256()
         for path in sorted(SOURCES.iterdir()):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        digest.update("\n".join((*FLAGS, processor())).encode())
+        facts = (*FLAGS, processor(), *platform.libc_ver())
+        digest.update("\n".join(facts).encode())
         name = f"native-{variant.network}-{variant.real}-{digest.hexdigest()[:24]}.so"
         return self.folder / name
 
@@ -78,7 +88,7 @@ class Libraries:
 
         Raises:
             CannotBuild: there is no compiler, or it failed.
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or the compiler was stopped.
         """
         command = compiler()
         if command is None:
@@ -92,6 +102,8 @@ class Libraries:
             words += [f"-DMOLPOOL_REAL={variant.real}"]
             words += [str(SOURCES / "entry.cpp"), "-o", str(made)]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode < 0 or any(word in done.stderr for word in INTERRUPTED):
+                raise OSError(f"{command} was interrupted")
             if done.returncode != 0:
                 reason = (done.stderr.strip().splitlines() or ["unknown"])[0]
                 raise CannotBuild(f"{command} failed: {reason}")

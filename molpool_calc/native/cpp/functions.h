@@ -68,7 +68,7 @@ inline vec<real> exponential(vec<real> x) {
 
 template <class real>
 inline vec<real> root(vec<real> x) {
-  vec<real> y;
+  vec<real> y{};
   // one instruction, once the compiler has seen the loop
 #pragma GCC unroll 16
   for (int lane = 0; lane < Vector<real>::width; ++lane) y[lane] = std::sqrt(x[lane]);

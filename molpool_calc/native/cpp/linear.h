@@ -64,6 +64,11 @@ inline void choose(const Steps& steps, int rows, const real* a, const real* b, r
   }
 }
 
+// Where a part begins if rows are shared evenly; the product exceeds an int.
+inline int share(int rows, int part, int parts) {
+  return static_cast<int>(std::int64_t(rows) * part / parts);
+}
+
 // The same of any B, ``columns`` wide (a multiple of LANES) as it lies in memory.
 template <class real>
 inline void multiply_rows(const Steps& steps, int rows, int columns, const real* a,
@@ -71,7 +76,7 @@ inline void multiply_rows(const Steps& steps, int rows, int columns, const real*
   constexpr int width = Vector<real>::width;
   const int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
   for (int block = 0; block < blocks; ++block) {
-    const int from = rows * block / blocks, count = rows * (block + 1) / blocks - from;
+    const int from = share(rows, block, blocks), count = share(rows, block + 1, blocks) - from;
     const real* of = a + from * steps.lda;
     real* to = c + from * steps.ldc;
     int n = 0;
@@ -125,7 +130,7 @@ class Packed {
       const int width = outputs_ - n < PANEL ? outputs_ - n : PANEL;
       for (int block = 0; block < blocks; ++block) {
         // of alike height, as a low tile leaves the multipliers idle
-        const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
+        const int from = share(rows, block, blocks), to = share(rows, block + 1, blocks);
         const real* b = bias == nullptr ? nullptr : bias + n;
         if (width == PANEL) {
           choose<true, 2>({inputs_, 1, lda, PANEL, ldc, add}, to - from, a + from * lda, panel,

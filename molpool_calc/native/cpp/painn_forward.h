@@ -15,7 +15,7 @@ class PaiNNForward : public Pass<real> {
       : net_(network), pairs_(geometry), team_(geometry.team), arena_(arena),
         wants_vectors_(wants_vectors), n_(geometry.n_atoms), row_(network.row),
         kept_(network.layers.size()), keeps_filters_(geometry.n_pairs <= MOST_KEPT),
-        n_slices_(keeps_filters_ ? 1 : std::min(team_.size(), row_ / PANEL)) {
+        n_slices_(row_ % PANEL || keeps_filters_ ? 1 : std::min(team_.size(), row_ / PANEL)) {
     const std::size_t radials = std::size_t(geometry.n_pairs) * network.radial.stride();
     radials_ = take(radials);
     radial_slopes_ = take(radials);

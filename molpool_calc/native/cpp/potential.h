@@ -2,7 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "hirshfeld.h"
@@ -49,8 +52,14 @@ class Potential {
         failed[k] = 1;
       }
     };
-    for (std::size_t k = 1; k < ranges.size(); ++k) others.emplace_back(work, k);
+    std::size_t n_begun = 1;
+    try {
+      for (; n_begun < ranges.size(); ++n_begun) others.emplace_back(work, n_begun);
+    } catch (const std::system_error&) {
+      // the system gives no more threads, so that the caller does their part
+    }
     work(0);
+    for (std::size_t k = n_begun; k < ranges.size(); ++k) work(k);
     for (auto& thread : others) thread.join();
     for (char one : failed) {
       if (one) throw std::bad_alloc();
@@ -77,6 +86,7 @@ class Potential {
       Team team(places);
       evaluate_range(batch, range, results, team);
     }
+    mark_lost(batch, range, results);
     // the last first, so that each member gets the same memory again
     while (!arenas.empty()) {
       give_back(std::move(arenas.back()));
@@ -121,6 +131,26 @@ class Potential {
       if (gradient != nullptr) {
         pass->backward(gradient);
         differentiate(batch, range, geometry, results, sums);
+      }
+    }
+  }
+
+  // A pair without a distance is out of reach of everything, but what a system gets
+  // with an atom that is nowhere is not a number.
+  static void mark_lost(const Batch<real>& batch, const Range& range,
+                              const Results<real>& results) {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    for (int a = range.first_atom; a < range.last_atom; ++a) {
+      real sum = 0;
+      for (int x = 0; x < 3; ++x) sum += batch.positions[3 * a + x];
+      if (std::isfinite(sum)) continue;
+      if (results.energy != nullptr) results.energy[batch.system[a]] = nan;
+      if (results.energies != nullptr) results.energies[a] = nan;
+      if (results.charges != nullptr) results.charges[a] = static_cast<real>(nan);
+      for (int x = 0; x < 3; ++x) {
+        if (results.forces != nullptr) results.forces[3 * a + x] = static_cast<real>(nan);
+        if (results.dipole == nullptr) continue;
+        results.dipole[3 * batch.system[a] + x] = static_cast<real>(nan);
       }
     }
   }

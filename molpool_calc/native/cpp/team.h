@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "vectors.h"
@@ -16,8 +17,12 @@ namespace molpool {
 class Team {
  public:
   explicit Team(std::vector<Arena*> arenas) : arenas_(std::move(arenas)) {
-    for (int rank = 1; rank < size(); ++rank) {
-      members_.emplace_back([this, rank] { serve(rank); });
+    try {
+      for (int rank = 1; rank < size(); ++rank) {
+        members_.emplace_back([this, rank] { serve(rank); });
+      }
+    } catch (const std::system_error&) {
+      arenas_.resize(1 + members_.size());  // the system gives no more threads
     }
   }
   Team(const Team&) = delete;
