@@ -7,6 +7,7 @@ folder beside it, these tests are skipped.
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from ase import Atoms
 from safetensors.torch import load_file
 
 from molpool_calc.atoms import batch_from_atoms
+from molpool_calc.compilation.build import build
+from molpool_calc.compilation.package import Package
+from molpool_calc.compilation.request import inputs_of, prediction_of, request_for
 from molpool_calc.derivatives import evaluate
 from molpool_calc.edges import edges_from_positions
+from molpool_calc.engine import EagerEngine
 from molpool_calc.importers import (
     SchNetPackModel,
     SchNetPackOffsets,
@@ -136,11 +141,24 @@ def as_written(
     return evaluate(potential, batch, pairs, properties=properties)
 
 
-@pytest.fixture(params=["as written", "native"])
+def frozen(
+    potential: NeuralPotential,
+    batch: AtomsBatch,
+    pairs: NeighborList,
+    properties: frozenset[str],
+) -> Prediction:
+    """As the eager engine runs it, which goes through many pairs in blocks."""
+    engine = EagerEngine(deepcopy(potential), torch.device("cpu"), potential.dtype)
+    return engine.evaluate(batch, pairs, properties)
+
+
+@pytest.fixture(params=["as written", "frozen", "native"])
 def runs(request: pytest.FixtureRequest) -> Runs:
     """Each way in which a network runs on the CPU without a minute of compilation."""
     if request.param == "as written":
         return as_written
+    if request.param == "frozen":
+        return frozen
     library = request.getfixturevalue("native_library")
     return lambda potential, *inputs: Code(library, potential).evaluate(*inputs)
 
@@ -195,6 +213,31 @@ def test_float64_gives_the_energies_and_forces_of_schnetpack(
     name: str, runs: Runs
 ) -> None:
     assert_published(from_copy(name).double(), name, runs)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
+@pytest.mark.parametrize(
+    "name", ["painn_rmd17_ethanol_1", "schnet_rmd17_ethanol_hist_a"]
+)
+def test_a_compiled_package_gives_the_energies_and_forces_of_schnetpack(
+    name: str, tmp_path: Path
+) -> None:
+    potential = from_copy(name).double().eval().requires_grad_(requires_grad=False)
+    wanted = request_for(potential, WANTED, periodic=False)
+    assert wanted is not None
+    build(potential, wanted, tmp_path / "package.pt2")
+    package = Package(tmp_path / "package.pt2", wanted, potential.dtype)
+
+    def packaged(
+        _potential: NeuralPotential,
+        batch: AtomsBatch,
+        pairs: NeighborList,
+        _properties: frozenset[str],
+    ) -> Prediction:
+        return prediction_of(package.run(inputs_of(batch, pairs, wanted)), wanted)
+
+    assert_published(potential, name, packaged)
 
 
 @pytest.mark.parametrize("name", RAW)
