@@ -223,3 +223,21 @@ def rotation(seed: int = 0) -> Tensor:
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 3)))
     q, _ = torch.linalg.qr(matrix)
     return q * torch.sign(torch.linalg.det(q))
+
+
+def tiny_cell(side: float) -> Atoms:
+    """Two atoms in a skewed cell, which see their own images where it is small."""
+    structure = Atoms("OC", [[0.0, 0.1, 0.0], [1.2, 0.0, 0.3]], pbc=True)
+    structure.set_cell([[side, 0.2, 0.0], [0.0, side, 0.3], [0.1, 0.0, side]])
+    return structure
+
+
+def assert_same(
+    found: Prediction, true: Prediction, names: frozenset[str], tolerance: float
+) -> None:
+    """Deviations relative to the largest value of each property, and to 1."""
+    for name in names:
+        expected = getattr(true, name)
+        scale = 1.0 + float(expected.abs().max())
+        off = float((getattr(found, name) - expected).abs().max())
+        assert off <= tolerance * scale, name

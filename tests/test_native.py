@@ -11,12 +11,14 @@ from ase import Atoms
 from ase.build import molecule
 from small_potentials import (
     CPU,
+    assert_same,
     batch_of,
     crystal,
     ethanol,
     fields,
     potential_of,
     small_spec,
+    tiny_cell,
 )
 
 from molpool_calc.calculator import MolPoolCalculator
@@ -40,14 +42,6 @@ def engine_of(network="painn", dtype=torch.float64, **options):
     return EagerEngine(potential, CPU, dtype)
 
 
-def assert_same(found, true, names, tolerance):
-    for name in names:
-        expected = getattr(true, name)
-        scale = 1.0 + float(expected.abs().max())
-        off = float((getattr(found, name) - expected).abs().max())
-        assert off <= tolerance * scale, name
-
-
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 def test_molecules_of_any_size_get_what_the_network_gives(
@@ -68,9 +62,7 @@ def test_molecules_of_any_size_get_what_the_network_gives(
 def test_cells_get_stress_also_where_atoms_see_their_own_images(native_library, cell):
     engine = engine_of()
     code = Code(native_library, engine.potential)
-    structure = Atoms("OC", [[0.0, 0.1, 0.0], [1.2, 0.0, 0.3]], pbc=True)
-    structure.set_cell([[cell, 0.2, 0.0], [0.0, cell, 0.3], [0.1, 0.0, cell]])
-    batch = batch_of(structure, crystal())
+    batch = batch_of(tiny_cell(cell), crystal())
     pairs = neighbor_list(batch, engine.potential.cutoff)
     asked = frozenset({"energy", "energies", "forces", "stress"})
     found = code.evaluate(batch, pairs, asked)

@@ -11,6 +11,7 @@ from ase.build import molecule
 from safetensors.torch import load_file
 from small_potentials import (
     CPU,
+    assert_same,
     batch_of,
     crystal,
     ethanol,
@@ -40,13 +41,6 @@ def engine_of(variant, dtype=torch.float64):
         "dimenet++", heads=("energy",), variant=variant, **VARIANTS[variant]
     )
     return EagerEngine(potential_of(spec, dtype=dtype), CPU, dtype)
-
-
-def assert_same(found, true, names, tolerance):
-    for name in names:
-        expected = getattr(true, name)
-        off = float((getattr(found, name) - expected).abs().max())
-        assert off <= tolerance * (1.0 + float(expected.abs().max())), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

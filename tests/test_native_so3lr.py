@@ -16,6 +16,7 @@ from small_potentials import (
     ethanol,
     potential_of,
     small_spec,
+    tiny_cell,
 )
 from test_so3lr import (
     MAX_ERROR,
@@ -129,9 +130,7 @@ def test_molecules_of_any_size_get_what_the_network_gives(
 def test_cells_get_stress_also_where_atoms_see_their_own_images(native_library, cell):
     engine = engine_of()
     code = Code(native_library, engine.potential)
-    structure = Atoms("OC", [[0.0, 0.1, 0.0], [1.2, 0.0, 0.3]], pbc=True)
-    structure.set_cell([[cell, 0.2, 0.0], [0.0, cell, 0.3], [0.1, 0.0, cell]])
-    batch = batch_of(structure, crystal())
+    batch = batch_of(tiny_cell(cell), crystal())
     pairs = neighbor_list(batch, engine.potential.cutoff + 0.5)
     assert_same(engine, code, batch, pairs, IN_CELLS)
 

@@ -1,7 +1,6 @@
 """Starts the build of a package in a process of its own, in front or behind."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,10 +10,10 @@ from pathlib import Path
 
 from molpool_calc.compilation.package import refusal_path
 from molpool_calc.compilation.request import Request
+from molpool_calc.native.library import compiler
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.storage import save_potential
 
-COMPILERS = ("g++", "c++", "clang++")
 STALE_SECONDS = 1200.0
 """A lock older than this was left by a process that is gone."""
 
@@ -85,7 +84,7 @@ def start_build(
         ``None`` where there is no compiler, the package was refused before, another
         process builds it, or its folder cannot be written.
     """
-    if not any(map(shutil.which, COMPILERS)) or refusal_path(target).exists():
+    if compiler() is None or refusal_path(target).exists():
         return None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

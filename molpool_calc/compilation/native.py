@@ -15,6 +15,7 @@ from torch import Tensor
 
 from molpool_calc.compilation.cache import key_of, sources_sha256
 from molpool_calc.compilation.graphs import TOLERANCES
+from molpool_calc.compilation.package import refusal_path
 from molpool_calc.compilation.request import Request
 from molpool_calc.compilation.structures import random_batch
 from molpool_calc.engine import EagerEngine
@@ -217,11 +218,6 @@ def _median(call: Callable[[], Prediction], repeats: int = 7) -> float:
         call()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def refusal_path(target: Path) -> Path:
-    """Return where the reason stands why there is no code."""
-    return target.with_suffix(".refused")
 
 
 def _write(path: Path, reason: str) -> None:

@@ -75,12 +75,7 @@ class Libraries:
 
     def path(self, variant: Variant) -> Path:
         """Return where the library of these sources and this processor is kept."""
-        digest = hashlib.sha256()
-        for path in sorted(SOURCES.iterdir()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        facts = (*FLAGS, processor(), *platform.libc_ver())
-        digest.update("\n".join(facts).encode())
-        name = f"native-{variant.network}-{variant.real}-{digest.hexdigest()[:24]}.so"
+        name = f"native-{variant.network}-{variant.real}-{_digest()}.so"
         return self.folder / name
 
     def build(self, variant: Variant) -> None:
@@ -112,6 +107,17 @@ class Libraries:
     def load(self, variant: Variant) -> ctypes.CDLL:
         """Return the loaded library; calls of it release the lock of Python."""
         return _load(self.path(variant))
+
+
+@cache
+def _digest() -> str:
+    """Return a hash of all that the code depends on, but the variant."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    facts = (*FLAGS, processor(), *platform.libc_ver())
+    digest.update("\n".join(facts).encode())
+    return digest.hexdigest()[:24]
 
 
 @cache

@@ -1,6 +1,5 @@
 """The compiled training step: found in the user's cache or built, checked, then run."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from molpool_calc.compilation.builder import COMPILERS, STALE_SECONDS
+from molpool_calc.compilation.builder import STALE_SECONDS
 from molpool_calc.compilation.cache import SUFFIX, cache_folder
 from molpool_calc.compilation.package import refusal_path
 from molpool_calc.interfaces import AtomsBatch, NeighborList
+from molpool_calc.native.library import compiler
 from molpool_calc.potential import NeuralPotential
 from molpool_calc.storage import save_potential
 from molpool_calc.training.build_step import load_step, worst_deviation
@@ -112,7 +112,7 @@ def find_step(
 
 
 def _can_build(target: Path) -> bool:
-    return any(map(shutil.which, COMPILERS)) and not refusal_path(target).exists()
+    return compiler() is not None and not refusal_path(target).exists()
 
 
 def _build(potential: NeuralPotential, request: StepRequest, target: Path) -> None:

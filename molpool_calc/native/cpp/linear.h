@@ -192,6 +192,19 @@ class Parts {
   std::vector<int> widths_;
 };
 
+// The rows of a table, as many as there are of this width, each padded.
+template <class real>
+inline Numbers<real> padded_rows(const std::vector<double>& table, int width) {
+  const std::size_t count = table.size() / width, row = padded(width);
+  Numbers<real> rows(count * row);
+  for (std::size_t k = 0; k < count; ++k) {
+    for (int f = 0; f < width; ++f) {
+      rows.data()[k * row + f] = static_cast<real>(table[k * width + f]);
+    }
+  }
+  return rows;
+}
+
 // y = xWᵀ + b with W [outputs, inputs] as torch stores it; both sides padded.
 template <class real>
 class Linear {

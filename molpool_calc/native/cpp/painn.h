@@ -76,12 +76,7 @@ class PaiNN final : public Network<real> {
   void embed(const Archive& archive) {
     const auto& table = archive.array("embedding.weight");
     const int elements = static_cast<int>(table.size() / width);
-    embedding = Numbers<real>(std::size_t(elements) * row);
-    for (int z = 0; z < elements; ++z) {
-      for (int f = 0; f < width; ++f) {
-        embedding.data()[z * row + f] = static_cast<real>(table[std::size_t(z) * width + f]);
-      }
-    }
+    embedding = padded_rows<real>(table, width);
     const Layer& layer = layers.front();
     std::vector<real> slopes(std::size_t(elements) * row);
     Numbers<real> hidden(slopes.size());

@@ -74,13 +74,7 @@ class SchNet final : public Network<real> {
   void embed(const Archive& archive) {
     const auto& table = archive.array("embedding.weight");
     const int elements = static_cast<int>(table.size() / width);
-    embedding = Numbers<real>(std::size_t(elements) * row);
-    for (int z = 0; z < elements; ++z) {
-      for (int f = 0; f < width; ++f) {
-        embedding.data()[std::size_t(z) * row + f] =
-            static_cast<real>(table[std::size_t(z) * width + f]);
-      }
-    }
+    embedding = padded_rows<real>(table, width);
     first_values = Numbers<real>(std::size_t(elements) * filter_row);
     layers.front().project.forward(elements, embedding.data(), first_values.data());
   }
